@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0
+# Every entry point of the project. `make` alone prints what there is.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Each target is one script; what is up to date is the script's own affair.
+
+run: ## the main job: V9's benchmark in a Debian guest, on three mounts (build/run/results.json)
+	@tools/bench/demo
+check: ## every test, on the stock and the debug kernel, then the series checks; T=name for one
+	@tools/vm/check $(if $(T),--only "$(T)")
+check-quick: ## the tests on the stock kernel only
+	@tools/vm/check --quick $(if $(T),--only "$(T)")
+shell: ## an interactive guest with everything in place
+	@tools/vm/shell
+lint: ## checkpatch, kernel-doc, sparse, W=1, shellcheck, SPDX
+	@tools/series/lint
+series: ## compose the mailable series in build/series/linux-6.1/
+	@tools/series/compose
+apply: ## put the series onto a 6.1.y tree: make apply KDIR=/path/to/linux
+	@tools/series/apply "$(KDIR)"
+refresh: ## take an edited kernel git tree back into whole files and hook patches: KDIR=...
+	@tools/series/refresh "$(KDIR)"
+module: ## fuse.ko, cuse.ko, virtiofs.ko for Debian 12's kernel (KVER=... for another) in build/module/
+	@tools/series/module $(KVER)
+libfuse: ## Debian 12's libfuse with the passthrough patches in build/libfuse/
+	@tools/fuse/build-libfuse
+daemon: ## passthroughfs in build/fuse/
+	@tools/fuse/build
+kselftest: ## the kselftest programs in build/kselftest/
+	@tools/series/kselftest
+kernel-debug: ## the debug kernel with the series built in, in build/kernel/debug/
+	@tools/vm/kernel debug
+bench: ## measured speed, as tables and plots in build/bench/; W=workload P=peer for one
+	@tools/bench/bench $(if $(W),--workload "$(W)") $(if $(P),--peer "$(P)")
+clean: ## remove build/
+	@rm -rf build
+
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))
