@@ -1,0 +1,1452 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * FUSE passthrough: I/O of an open goes straight to a lower file.
+ *
+ * A server attaches a lower file to an open that it is about to answer, either
+ * to the request (FUSE_DEV_IOC_PASSTHROUGH_OPEN) or by a backing id in the
+ * answer (FUSE_DEV_IOC_BACKING_OPEN, FOPEN_PASSTHROUGH).  Both end as the lower
+ * file of the open's struct fuse_file, and from then on take the same path.
+ *
+ * Rules that the code below keeps:
+ *
+ * - Every lower call runs under the server's credentials and nothing else does.
+ *   They are switched without a reference: the fuse_file holds one for at least
+ *   as long as the client's file is open, which outlives the call.
+ * - Locks nest lower freeze protection, pipe lock, FUSE inode lock, locks of the
+ *   lower file system.
+ * - FUSE's own page cache of the inode is clean over a range before the lower
+ *   file is read or written there, and holds nothing of it after a write.
+ * - A size that passthrough raises is never beyond the lower file's own.
+ *
+ * See Documentation/filesystems/fuse-passthrough.rst for what this means to
+ * servers and clients.
+ */
+
+#include "fuse_i.h"
+
+#include <linux/cred.h>
+#include <linux/fadvise.h>
+#include <linux/file.h>
+#include <linux/fsnotify.h>
+#include <linux/magic.h>
+#include <linux/pagemap.h>
+#include <linux/seq_file.h>
+#include <linux/splice.h>
+#include <linux/uio.h>
+#include <linux/xarray.h>
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/fuse_passthrough.h>
+
+/* What of a client's iocb means the same to the lower file. */
+#define FUSE_PASSTHROUGH_IOCB \
+	(IOCB_APPEND | IOCB_DIRECT | IOCB_DSYNC | IOCB_SYNC | IOCB_NOWAIT | \
+	 IOCB_HIPRI | IOCB_WRITE)
+
+/* Non-blocking abilities that an open inherits from its lower file. */
+#define FUSE_PASSTHROUGH_FMODE (FMODE_NOWAIT | FMODE_BUF_WASYNC)
+
+/* Attributes that are not to be trusted while passthrough writes go on. */
+#define FUSE_PASSTHROUGH_STATX (FUSE_STATX_MODIFY | STATX_MODE)
+
+/* What may be combined with FOPEN_PASSTHROUGH, as in Linux 6.9 and later. */
+#define FOPEN_PASSTHROUGH_MASK \
+	(FOPEN_PASSTHROUGH | FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES | \
+	 FOPEN_NOFLUSH)
+
+/**
+ * struct fuse_backing - a lower file registered under a backing id
+ * @file: as the server passed it; O_PATH is enough, since opens reopen its path
+ * @cred: credentials of the registering task
+ * @count: one for the id, one for each open that is being resolved
+ * @rcu: lookups by id take no lock
+ */
+struct fuse_backing {
+	struct file *file;
+	const struct cred *cred;
+	refcount_t count;
+	struct rcu_head rcu;
+};
+
+/**
+ * struct fuse_passthrough_aio - an asynchronous direct I/O on a lower file
+ * @kiocb: the lower file's iocb
+ * @client: the client's iocb; it keeps the client's file open, and with it the
+ *	lower file, until it is completed
+ * @count: the submitter's and the completion's: lower file systems look at
+ *	their iocb even after they have queued it
+ * @work: for completions that need to sleep
+ * @res: result handed to @work
+ */
+struct fuse_passthrough_aio {
+	struct kiocb kiocb;
+	struct kiocb *client;
+	refcount_t count;
+	struct work_struct work;
+	long res;
+};
+
+static struct kmem_cache *fuse_passthrough_aio_cachep;
+static struct workqueue_struct *fuse_passthrough_wq;
+
+/* Of passthrough opens; of opens that only map their lower file. */
+static struct file_operations fuse_passthrough_fops __ro_after_init;
+static struct file_operations fuse_passthrough_mmap_fops __ro_after_init;
+
+static long fuse_passthrough_refuse(struct fuse_conn *fc, const char *reason,
+				    int error)
+{
+	pr_debug("passthrough refused on connection %u: %s (%d)\n",
+		 MINOR(fc->dev), reason, error);
+	trace_fuse_passthrough_refuse(fc->dev, reason, error);
+
+	return error;
+}
+
+static void fuse_passthrough_free(struct fuse_passthrough *fp)
+{
+	fput(fp->lower);
+	put_cred(fp->cred);
+	fp->lower = NULL;
+	fp->cred = NULL;
+}
+
+/*
+ * Credentials, see the rule at the top.  The result is to be restored by
+ * fuse_passthrough_revert().
+ */
+static const struct cred *fuse_passthrough_override(const struct cred *cred)
+{
+	return rcu_replace_pointer(current->cred, cred, true);
+}
+
+static void fuse_passthrough_revert(const struct cred *old)
+{
+	rcu_assign_pointer(current->cred, old);
+}
+
+/* Negotiation */
+
+/**
+ * fuse_passthrough_offer - INIT flag to offer to the server of a connection
+ * @fc: the connection
+ *
+ * A virtiofs server has no descriptors that this kernel could look up.
+ *
+ * Return: FUSE_PASSTHROUGH or 0
+ */
+u64 fuse_passthrough_offer(const struct fuse_conn *fc)
+{
+	return fc->iq.ops == &fuse_dev_fiq_ops ? FUSE_PASSTHROUGH : 0;
+}
+
+/**
+ * fuse_passthrough_negotiate - take a server's FUSE_PASSTHROUGH in INIT
+ * @fm: the mount
+ * @out: the server's answer, with FUSE_PASSTHROUGH set
+ *
+ * A depth that is too large leaves passthrough off, as in Linux 6.9 and later:
+ * the server then gets EPERM from its first ioctl.
+ */
+void fuse_passthrough_negotiate(struct fuse_mount *fm,
+				const struct fuse_init_out *out)
+{
+	struct fuse_conn *fc = fm->fc;
+	unsigned int depth = out->max_stack_depth ?: 1;
+
+	if (!fuse_passthrough_offer(fc))
+		return;
+
+	if (depth > FILESYSTEM_MAX_STACK_DEPTH) {
+		fuse_passthrough_refuse(fc, "max_stack_depth too large",
+					-EINVAL);
+		return;
+	}
+
+	fc->max_stack_depth = depth;
+	fm->sb->s_stack_depth = depth;
+	fc->passthrough = 1;
+}
+
+/* Attach by request */
+
+/*
+ * Files that the kernel keeps for itself, or makes up as they are read, are not
+ * what a server may put under a client's writes with the server's privileges.
+ */
+static bool fuse_lower_is_special(const struct super_block *sb)
+{
+	return (sb->s_flags & SB_KERNMOUNT) || (sb->s_iflags & SB_I_NOEXEC) ||
+		sb->s_magic == HUGETLBFS_MAGIC;
+}
+
+/* FUSE itself, with a server that may wait for this one; virtiofs does not. */
+static bool fuse_lower_is_fuse(const struct super_block *sb)
+{
+	return !strcmp(sb->s_type->name, "fuse") ||
+		!strcmp(sb->s_type->name, "fuseblk");
+}
+
+static const char *fuse_lower_unfit(const struct fuse_conn *fc,
+				    const struct file *lower)
+{
+	const struct super_block *sb = file_inode(lower)->i_sb;
+
+	if (!S_ISREG(file_inode(lower)->i_mode))
+		return "not a regular file";
+	if (!lower->f_op->read_iter || !lower->f_op->write_iter)
+		return "no read_iter or no write_iter";
+	if (fuse_lower_is_special(sb))
+		return "on an internal or pseudo file system";
+	if (fuse_lower_is_fuse(sb))
+		return "on FUSE";
+	if (sb->s_stack_depth >= fc->max_stack_depth)
+		return "stacked too deep";
+	return NULL;
+}
+
+/* Flags of the client's open; they come first in all three requests. */
+static u32 fuse_req_open_flags(const struct fuse_req *req)
+{
+	BUILD_BUG_ON(offsetof(struct fuse_open_in, flags));
+	BUILD_BUG_ON(offsetof(struct fuse_create_in, flags));
+
+	return *(const u32 *)req->args->in_args[0].value;
+}
+
+static bool fuse_req_is_open(const struct fuse_req *req)
+{
+	switch (req->in.h.opcode) {
+	case FUSE_OPEN:
+	case FUSE_CREATE:
+	case FUSE_TMPFILE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/* With fpq->lock: the opener waits, so that its arguments are there to read. */
+static long fuse_req_attach(struct fuse_conn *fc, struct fuse_req *req,
+			    const struct fuse_passthrough *fp)
+{
+	fmode_t mode;
+
+	lockdep_assert_held(&fc->lock);
+
+	if (!fuse_req_is_open(req))
+		return fuse_passthrough_refuse(fc, "not an open request",
+					       -EINVAL);
+
+	mode = OPEN_FMODE(fuse_req_open_flags(req)) & (FMODE_READ | FMODE_WRITE);
+	if (mode & ~fp->lower->f_mode)
+		return fuse_passthrough_refuse(fc, "access mode not covered",
+					       -EACCES);
+	if (req->passthrough.lower)
+		return fuse_passthrough_refuse(fc, "already attached", -EBUSY);
+
+	req->passthrough = *fp;
+	trace_fuse_passthrough_attach(fc->dev, req->in.h.nodeid,
+				      file_inode(fp->lower), false);
+	return 0;
+}
+
+/* The request may be in process at any device of the connection. */
+static long fuse_passthrough_attach(struct fuse_conn *fc, u64 unique,
+				    const struct fuse_passthrough *fp)
+{
+	struct fuse_dev *fud;
+	struct fuse_req *req;
+	long err = -ENOENT;
+
+	spin_lock(&fc->lock);
+	list_for_each_entry(fud, &fc->devices, entry) {
+		struct fuse_pqueue *fpq = &fud->pq;
+
+		spin_lock(&fpq->lock);
+		req = fpq->connected ? fuse_request_find(fpq, unique) : NULL;
+		if (req)
+			err = fuse_req_attach(fc, req, fp);
+		spin_unlock(&fpq->lock);
+		if (req)
+			break;
+	}
+	spin_unlock(&fc->lock);
+
+	if (!req)
+		fuse_passthrough_refuse(fc, "no such request", err);
+	return err;
+}
+
+static long fuse_passthrough_ioc_open(struct fuse_conn *fc, void __user *arg)
+{
+	struct fuse_passthrough_out out;
+	struct fuse_passthrough fp;
+	const char *unfit;
+	long err;
+
+	if (copy_from_user(&out, arg, sizeof(out)))
+		return -EFAULT;
+
+	if (out.len || out.vec)
+		return fuse_passthrough_refuse(fc, "unknown extension",
+					       -EINVAL);
+
+	fp.lower = fget(out.fd);
+	if (!fp.lower)
+		return fuse_passthrough_refuse(fc, "bad descriptor", -EBADF);
+	fp.cred = get_current_cred();
+
+	unfit = fuse_lower_unfit(fc, fp.lower);
+	if (unfit)
+		err = fuse_passthrough_refuse(fc, unfit, -EINVAL);
+	else
+		err = fuse_passthrough_attach(fc, out.unique, &fp);
+
+	if (err)
+		fuse_passthrough_free(&fp);
+	return err;
+}
+
+/**
+ * fuse_passthrough_request_free - release what nobody took
+ * @req: a request that is about to be freed
+ *
+ * Context: any in which a request may be freed.
+ */
+void fuse_passthrough_request_free(struct fuse_req *req)
+{
+	if (!req->passthrough.lower)
+		return;
+
+	trace_fuse_passthrough_release(req->fm->fc->dev, req->in.h.nodeid,
+				       file_inode(req->passthrough.lower),
+				       false);
+	fuse_passthrough_free(&req->passthrough);
+}
+
+/**
+ * fuse_passthrough_take - move an attached lower file to the opener
+ * @ff: the opener's file, not yet visible to anybody
+ * @req: its finished request, answered without error
+ *
+ * Called by the opener alone, after the request has left its queue: no attach
+ * can come any more.
+ */
+void fuse_passthrough_take(struct fuse_file *ff, struct fuse_req *req)
+{
+	ff->passthrough = req->passthrough;
+	req->passthrough.lower = NULL;
+	req->passthrough.cred = NULL;
+}
+
+/* Attach by backing id */
+
+static void fuse_backing_put(struct fuse_backing *fb)
+{
+	if (!refcount_dec_and_test(&fb->count))
+		return;
+
+	fput(fb->file);
+	put_cred(fb->cred);
+	kfree_rcu(fb, rcu);
+}
+
+static struct fuse_backing *fuse_backing_get(struct fuse_conn *fc, u32 id)
+{
+	struct fuse_backing *fb;
+
+	rcu_read_lock();
+	fb = xa_load(&fc->backing, id);
+	if (fb && !refcount_inc_not_zero(&fb->count))
+		fb = NULL;
+	rcu_read_unlock();
+
+	return fb;
+}
+
+/* Ids pin files that no open file accounts for, hence the privilege. */
+static long fuse_backing_allowed(struct fuse_conn *fc)
+{
+	if (!capable(CAP_SYS_ADMIN))
+		return fuse_passthrough_refuse(fc, "not privileged", -EPERM);
+	return 0;
+}
+
+static long fuse_backing_unfit(struct fuse_conn *fc, const struct file *file)
+{
+	const struct super_block *sb = file_inode(file)->i_sb;
+
+	if (d_is_dir(file->f_path.dentry))
+		return fuse_passthrough_refuse(fc, "a directory", -EISDIR);
+	if (!d_is_reg(file->f_path.dentry))
+		return fuse_passthrough_refuse(fc, "not a regular file",
+					       -EINVAL);
+	if (fuse_lower_is_special(sb))
+		return fuse_passthrough_refuse(fc,
+			"on an internal or pseudo file system", -EINVAL);
+	if (fuse_lower_is_fuse(sb) || sb->s_stack_depth >= fc->max_stack_depth)
+		return fuse_passthrough_refuse(fc, "stacked too deep", -ELOOP);
+	return 0;
+}
+
+static long fuse_backing_register(struct fuse_conn *fc, struct file *file)
+{
+	struct fuse_backing *fb;
+	u32 id;
+	int err;
+
+	fb = kmalloc(sizeof(*fb), GFP_KERNEL_ACCOUNT);
+	if (!fb)
+		return -ENOMEM;
+
+	fb->file = get_file(file);
+	fb->cred = get_current_cred();
+	refcount_set(&fb->count, 1);
+
+	err = xa_alloc_cyclic(&fc->backing, &id, fb, XA_LIMIT(1, INT_MAX),
+			      &fc->backing_next, GFP_KERNEL_ACCOUNT);
+	if (err < 0) {
+		fuse_backing_put(fb);
+		return err == -EBUSY ? -ENOSPC : err;
+	}
+	return id;
+}
+
+static long fuse_backing_ioc_open(struct fuse_conn *fc, void __user *arg)
+{
+	struct fuse_backing_map map;
+	struct file *file;
+	long err;
+
+	if (copy_from_user(&map, arg, sizeof(map)))
+		return -EFAULT;
+
+	err = fuse_backing_allowed(fc);
+	if (err)
+		return err;
+
+	if (map.flags || map.padding)
+		return fuse_passthrough_refuse(fc, "unknown flags", -EINVAL);
+
+	file = fget_raw(map.fd);
+	if (!file)
+		return fuse_passthrough_refuse(fc, "bad descriptor", -EBADF);
+
+	err = fuse_backing_unfit(fc, file);
+	if (!err)
+		err = fuse_backing_register(fc, file);
+	fput(file);
+
+	return err;
+}
+
+static long fuse_backing_ioc_close(struct fuse_conn *fc, u32 __user *arg)
+{
+	struct fuse_backing *fb;
+	long err;
+	u32 id;
+
+	if (get_user(id, arg))
+		return -EFAULT;
+
+	err = fuse_backing_allowed(fc);
+	if (err)
+		return err;
+
+	if (!id || id > INT_MAX)
+		return fuse_passthrough_refuse(fc, "bad backing id", -EINVAL);
+
+	fb = xa_erase(&fc->backing, id);
+	if (!fb)
+		return fuse_passthrough_refuse(fc, "no such backing id",
+					       -ENOENT);
+	fuse_backing_put(fb);
+	return 0;
+}
+
+static struct file *fuse_backing_reopen(const struct fuse_backing *fb,
+					unsigned int flags)
+{
+	struct file *file;
+
+	flags &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC);
+	file = dentry_open(&fb->file->f_path, flags | O_LARGEFILE, fb->cred);
+	if (IS_ERR(file))
+		return file;
+
+	if (!file->f_op->read_iter || !file->f_op->write_iter) {
+		fput(file);
+		return ERR_PTR(-EINVAL);
+	}
+	return file;
+}
+
+/**
+ * fuse_passthrough_open_id - resolve the backing id of an answer
+ * @ff: the opener's file, open_flags and nodeid set, not yet visible
+ * @out: the server's answer
+ * @flags: the client's open flags
+ *
+ * Does nothing where the server has not negotiated passthrough, or has not set
+ * FOPEN_PASSTHROUGH.
+ *
+ * Return: 0; -EBUSY if a lower file was attached to the request as well; -EIO
+ * for any other mistake of the server, as in Linux 6.9 and later, the reason
+ * being in the tracepoint.  After an error the caller releases the open.
+ */
+int fuse_passthrough_open_id(struct fuse_file *ff,
+			     const struct fuse_open_out *out,
+			     unsigned int flags)
+{
+	struct fuse_conn *fc = ff->fm->fc;
+	struct fuse_backing *fb;
+	struct file *lower;
+
+	if (!fc->passthrough || !(ff->open_flags & FOPEN_PASSTHROUGH))
+		return 0;
+
+	if (ff->passthrough.lower)
+		return fuse_passthrough_refuse(fc, "already attached", -EBUSY);
+	if (ff->open_flags & ~FOPEN_PASSTHROUGH_MASK)
+		return fuse_passthrough_refuse(fc, "flags do not go together",
+					       -EIO);
+
+	fb = out->backing_id > 0 ? fuse_backing_get(fc, out->backing_id) : NULL;
+	if (!fb)
+		return fuse_passthrough_refuse(fc, "no such backing id", -EIO);
+
+	lower = fuse_backing_reopen(fb, flags);
+	if (!IS_ERR(lower)) {
+		ff->passthrough.lower = lower;
+		ff->passthrough.cred = get_cred(fb->cred);
+		ff->passthrough_by_id = true;
+		trace_fuse_passthrough_attach(fc->dev, ff->nodeid,
+					      file_inode(lower), true);
+	}
+	fuse_backing_put(fb);
+
+	if (IS_ERR(lower))
+		return fuse_passthrough_refuse(fc, "lower file does not open",
+					       -EIO);
+	return 0;
+}
+
+/**
+ * fuse_passthrough_ioctl - ioctls of /dev/fuse that concern passthrough
+ * @fud: the device, NULL before a mount
+ * @cmd: the ioctl
+ * @arg: its argument, the same for 32-bit servers
+ *
+ * Context: a task of the server; its credentials are taken here.
+ * Return: by command, or a negative errno; -ENOTTY for what is not ours
+ */
+long fuse_passthrough_ioctl(struct fuse_dev *fud, unsigned int cmd,
+			    unsigned long arg)
+{
+	void __user *argp = (void __user *)arg;
+
+	switch (cmd) {
+	case FUSE_DEV_IOC_PASSTHROUGH_OPEN:
+	case FUSE_DEV_IOC_BACKING_OPEN:
+	case FUSE_DEV_IOC_BACKING_CLOSE:
+		break;
+	default:
+		return -ENOTTY;
+	}
+
+	if (!fud)
+		return -EPERM;
+	if (!fud->fc->passthrough)
+		return fuse_passthrough_refuse(fud->fc, "not negotiated",
+					       -EPERM);
+
+	switch (cmd) {
+	case FUSE_DEV_IOC_PASSTHROUGH_OPEN:
+		return fuse_passthrough_ioc_open(fud->fc, argp);
+	case FUSE_DEV_IOC_BACKING_OPEN:
+		return fuse_backing_ioc_open(fud->fc, argp);
+	default:
+		return fuse_backing_ioc_close(fud->fc, argp);
+	}
+}
+
+/* Life of an open */
+
+/**
+ * fuse_file_passthrough - does the I/O of an open go to a lower file?
+ * @ff: the open
+ */
+bool fuse_file_passthrough(const struct fuse_file *ff)
+{
+	return ff->passthrough.lower &&
+		!(ff->passthrough_by_id && (ff->open_flags & FOPEN_DIRECT_IO));
+}
+
+/**
+ * fuse_passthrough_finish_open - choose the file operations of an open
+ * @inode: the FUSE inode
+ * @file: its newly opened file, with its struct fuse_file in place
+ *
+ * FOPEN_DIRECT_IO beside a backing id leaves reads and writes to the server and
+ * passes through mappings only, as in Linux 6.9 and later.
+ */
+void fuse_passthrough_finish_open(struct inode *inode, struct file *file)
+{
+	struct fuse_file *ff = file->private_data;
+	struct file *lower = ff->passthrough.lower;
+
+	if (test_bit(FUSE_I_PASSTHROUGH_MAPPED, &get_fuse_inode(inode)->state))
+		ff->open_flags &= ~FOPEN_KEEP_CACHE;
+
+	if (!lower)
+		return;
+
+	if (!fuse_file_passthrough(ff)) {
+		file->f_op = &fuse_passthrough_mmap_fops;
+		return;
+	}
+	file->f_op = &fuse_passthrough_fops;
+	file->f_mode |= lower->f_mode & FUSE_PASSTHROUGH_FMODE;
+}
+
+/**
+ * fuse_passthrough_put - release the lower file of an open that goes away
+ * @ff: the open; nothing uses it any more
+ */
+void fuse_passthrough_put(struct fuse_file *ff)
+{
+	if (!ff->passthrough.lower)
+		return;
+
+	trace_fuse_passthrough_release(ff->fm->fc->dev, ff->nodeid,
+				       file_inode(ff->passthrough.lower),
+				       ff->passthrough_by_id);
+	fuse_passthrough_free(&ff->passthrough);
+}
+
+/* Attributes */
+
+/* With fi->lock: replies to requests that were sent before this are stale. */
+static void fuse_passthrough_new_version(struct fuse_inode *fi)
+{
+	struct fuse_conn *fc = get_fuse_conn(&fi->inode);
+
+	lockdep_assert_held(&fi->lock);
+	fi->attr_version = atomic64_inc_return(&fc->attr_version);
+}
+
+static void fuse_passthrough_stale(struct inode *inode, u32 mask)
+{
+	struct fuse_inode *fi = get_fuse_inode(inode);
+
+	spin_lock(&fi->lock);
+	fuse_passthrough_new_version(fi);
+	spin_unlock(&fi->lock);
+	fuse_invalidate_attr_mask(inode, mask);
+}
+
+/*
+ * Before the first write through an open.  From here until its release every
+ * stat asks the server, so that the writes themselves need not tell anybody.
+ */
+static void fuse_passthrough_begin_writing(struct inode *inode,
+					   struct fuse_file *ff)
+{
+	struct fuse_inode *fi = get_fuse_inode(inode);
+
+	spin_lock(&fi->lock);
+	if (!ff->passthrough_wrote) {
+		fi->passthrough_writers++;
+		fuse_passthrough_new_version(fi);
+		set_bit(FUSE_I_PASSTHROUGH_WRITTEN, &fi->state);
+		WRITE_ONCE(ff->passthrough_wrote, true);
+	}
+	spin_unlock(&fi->lock);
+}
+
+static void fuse_passthrough_end_writing(struct inode *inode,
+					 struct fuse_file *ff)
+{
+	struct fuse_inode *fi = get_fuse_inode(inode);
+
+	if (!ff->passthrough_wrote)
+		return;
+
+	fuse_passthrough_stale(inode, FUSE_STATX_MODSIZE | STATX_MODE);
+	spin_lock(&fi->lock);
+	fi->passthrough_writers--;
+	spin_unlock(&fi->lock);
+}
+
+/**
+ * fuse_passthrough_inval_mask - attributes that passthrough makes untrustworthy
+ * @inode: a FUSE inode
+ *
+ * Return: a STATX_* mask, to be added to the inode's own
+ */
+u32 fuse_passthrough_inval_mask(struct inode *inode)
+{
+	struct fuse_inode *fi = get_fuse_inode(inode);
+
+	if (READ_ONCE(fi->passthrough_writers) ||
+	    test_bit(FUSE_I_PASSTHROUGH_MAPPED, &fi->state))
+		return FUSE_PASSTHROUGH_STATX;
+	return 0;
+}
+
+/**
+ * fuse_passthrough_written - has passthrough written to an inode?
+ * @inode: a FUSE inode
+ *
+ * The times of such an inode are the lower file's.  Local ones, as
+ * FUSE_WRITEBACK_CACHE keeps them, must not be flushed over them.
+ */
+bool fuse_passthrough_written(struct inode *inode)
+{
+	return test_bit(FUSE_I_PASSTHROUGH_WRITTEN,
+			&get_fuse_inode(inode)->state);
+}
+
+/**
+ * fuse_passthrough_cache_mask - what FUSE_WRITEBACK_CACHE may keep locally
+ * @inode: a FUSE inode
+ * @mask: STATX_* mask of what it keeps otherwise
+ *
+ * The size stays local: dirty pages beyond the server's idea of it would be
+ * lost, and passthrough raises it at once.
+ *
+ * Return: the part of @mask that stays local
+ */
+u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask)
+{
+	return fuse_passthrough_written(inode) ? mask & STATX_SIZE : mask;
+}
+
+static void fuse_passthrough_accessed(struct inode *inode)
+{
+	struct fuse_inode *fi = get_fuse_inode(inode);
+
+	if (!(READ_ONCE(fi->inval_mask) & STATX_ATIME))
+		fuse_invalidate_atime(inode);
+}
+
+/* Coherence with FUSE's own page cache */
+
+/* One test while the inode is only used through passthrough. */
+static bool fuse_passthrough_cached(struct inode *inode)
+{
+	return READ_ONCE(inode->i_data.nrpages) ||
+		READ_ONCE(get_fuse_inode(inode)->writepages.rb_node);
+}
+
+/*
+ * Let the server have what is dirty from @start to @end, also what is on its
+ * way in temporary pages.  Errors stay for the fsync of who wrote.
+ */
+static int fuse_passthrough_flush(struct inode *inode, loff_t start, loff_t end)
+{
+	struct address_space *mapping = inode->i_mapping;
+	int err;
+
+	err = filemap_fdatawrite_range(mapping, start, end);
+	if (err)
+		return err;
+
+	filemap_fdatawait_range_keep_errors(mapping, start, end);
+
+	return wait_event_killable(get_fuse_inode(inode)->page_waitq,
+				   !fuse_range_is_writeback(inode,
+							    start >> PAGE_SHIFT,
+							    end >> PAGE_SHIFT));
+}
+
+/* Where @kiocb's I/O of @count bytes may look or land. */
+static void fuse_passthrough_range(const struct kiocb *kiocb, size_t count,
+				   loff_t *start, loff_t *end)
+{
+	loff_t size = i_size_read(file_inode(kiocb->ki_filp));
+
+	*start = kiocb->ki_pos;
+	*end = kiocb->ki_pos + count - 1;
+
+	/* Dirty pages further on decide where the lower file ends. */
+	if (*end >= size)
+		*end = LLONG_MAX;
+	if ((kiocb->ki_flags & (IOCB_WRITE | IOCB_APPEND)) ==
+	    (IOCB_WRITE | IOCB_APPEND)) {
+		*start = 0;
+		*end = LLONG_MAX;
+	}
+}
+
+static int fuse_passthrough_clean(struct inode *inode,
+				  const struct kiocb *kiocb, size_t count)
+{
+	loff_t start, end;
+
+	fuse_passthrough_range(kiocb, count, &start, &end);
+
+	if (!(kiocb->ki_flags & IOCB_NOWAIT))
+		return fuse_passthrough_flush(inode, start, end);
+
+	if (filemap_range_has_page(inode->i_mapping, start, end) ||
+	    fuse_range_is_writeback(inode, start >> PAGE_SHIFT,
+				    end >> PAGE_SHIFT))
+		return -EAGAIN;
+	return 0;
+}
+
+/*
+ * With FUSE_WRITEBACK_CACHE a cached writer of some bytes of a page writes back
+ * all of it, what it had read of its other bytes before included.  Keep such
+ * writers out: they hold the inode lock exclusively.  Without it, no lock.
+ */
+static bool fuse_passthrough_lock(struct inode *inode, int flags)
+{
+	if (!get_fuse_conn(inode)->writeback_cache)
+		return true;
+	if (flags & IOCB_NOWAIT)
+		return inode_trylock_shared(inode);
+	inode_lock_shared(inode);
+	return true;
+}
+
+static void fuse_passthrough_unlock(struct inode *inode)
+{
+	if (get_fuse_conn(inode)->writeback_cache)
+		inode_unlock_shared(inode);
+}
+
+/*
+ * A late completion may follow a truncate, so that the lower file's size bounds
+ * what is raised; the truncate's own reply takes fi->lock after the lower file
+ * was cut.  Writers of a write-back cache, who raise the size without fi->lock,
+ * are kept out by fuse_passthrough_lock().
+ */
+static void fuse_passthrough_raise_size(struct inode *inode,
+					const struct file *lower, loff_t end)
+{
+	struct fuse_inode *fi = get_fuse_inode(inode);
+
+	if (end <= i_size_read(inode))
+		return;
+
+	spin_lock(&fi->lock);
+	end = min(end, i_size_read(file_inode(lower)));
+	if (end > inode->i_size) {
+		fuse_passthrough_new_version(fi);
+		i_size_write(inode, end);
+	}
+	spin_unlock(&fi->lock);
+}
+
+/* After @written bytes up to @end reached the lower file; may sleep. */
+static void fuse_passthrough_end_write(struct inode *inode,
+				       const struct file *lower, loff_t end,
+				       ssize_t written)
+{
+	/*
+	 * A reader that fills a page from the old data has put it into the page
+	 * cache before; see it there.  Pairs with the barriers between that and
+	 * the server's read, a round trip.
+	 */
+	smp_mb();
+	if (fuse_passthrough_cached(inode))
+		invalidate_inode_pages2_range(inode->i_mapping,
+					      (end - written) >> PAGE_SHIFT,
+					      (end - 1) >> PAGE_SHIFT);
+	fuse_passthrough_raise_size(inode, lower, end);
+}
+
+/* The lower call */
+
+/* The lower iocb of a client's call: flags are the client's, at each call. */
+static int fuse_passthrough_kiocb(struct kiocb *kiocb, const struct kiocb *iocb,
+				  struct file *lower, int rw)
+{
+	int flags = iocb->ki_flags & FUSE_PASSTHROUGH_IOCB;
+
+	if ((flags & IOCB_DIRECT) && !(lower->f_mode & FMODE_CAN_ODIRECT))
+		return -EINVAL;
+	if ((flags & IOCB_NOWAIT) && !(lower->f_mode & FMODE_NOWAIT))
+		return -EAGAIN;
+
+	if (rw == WRITE) {
+		flags |= IOCB_WRITE;
+		if (IS_APPEND(file_inode(lower)))
+			flags |= IOCB_APPEND;
+	}
+
+	*kiocb = (struct kiocb) {
+		.ki_filp = lower,
+		.ki_pos = iocb->ki_pos,
+		.ki_flags = flags,
+		.ki_ioprio = iocb->ki_ioprio,
+	};
+	return 0;
+}
+
+static ssize_t fuse_passthrough_read(struct file *file, struct kiocb *kiocb,
+				     struct iov_iter *to)
+{
+	struct fuse_file *ff = file->private_data;
+	struct inode *inode = file_inode(file);
+	const struct cred *old;
+	ssize_t ret;
+
+	if (fuse_passthrough_cached(inode)) {
+		ret = fuse_passthrough_clean(inode, kiocb, iov_iter_count(to));
+		if (ret)
+			return ret;
+	}
+
+	old = fuse_passthrough_override(ff->passthrough.cred);
+	ret = vfs_iocb_iter_read(kiocb->ki_filp, kiocb, to);
+	fuse_passthrough_revert(old);
+	fuse_passthrough_accessed(inode);
+
+	return ret;
+}
+
+/*
+ * What drops setuid and setgid bits asks whether the writer may keep them.
+ * A client that may not is not to gain that from the server: write without the
+ * server's CAP_FSETID.
+ */
+static ssize_t fuse_passthrough_write_nosuid(struct file *file,
+					     struct kiocb *kiocb,
+					     struct iov_iter *from)
+{
+	struct fuse_file *ff = file->private_data;
+	const struct cred *old;
+	struct cred *cred;
+	ssize_t ret = -ENOMEM;
+
+	if (kiocb->ki_flags & IOCB_NOWAIT)
+		return -EAGAIN;
+
+	old = fuse_passthrough_override(ff->passthrough.cred);
+	cred = prepare_creds();
+	if (cred) {
+		cap_lower(cred->cap_effective, CAP_FSETID);
+		rcu_assign_pointer(current->cred, cred);
+		ret = vfs_iocb_iter_write(kiocb->ki_filp, kiocb, from);
+	}
+	fuse_passthrough_revert(old);
+	if (cred)
+		put_cred(cred);
+	fuse_passthrough_stale(file_inode(file), STATX_MODE);
+
+	return ret;
+}
+
+static ssize_t fuse_passthrough_lower_write(struct file *file,
+					    struct kiocb *kiocb,
+					    struct iov_iter *from)
+{
+	struct fuse_file *ff = file->private_data;
+	struct file *lower = kiocb->ki_filp;
+	const struct cred *old;
+	ssize_t ret;
+
+	if (unlikely(file_inode(lower)->i_mode & (S_ISUID | S_ISGID)) &&
+	    !capable(CAP_FSETID))
+		return fuse_passthrough_write_nosuid(file, kiocb, from);
+
+	old = fuse_passthrough_override(ff->passthrough.cred);
+	ret = vfs_iocb_iter_write(lower, kiocb, from);
+	fuse_passthrough_revert(old);
+
+	return ret;
+}
+
+/* With the lower file system's freeze protection held. */
+static ssize_t fuse_passthrough_write(struct file *file, struct kiocb *kiocb,
+				      struct iov_iter *from)
+{
+	struct fuse_file *ff = file->private_data;
+	struct inode *inode = file_inode(file);
+	ssize_t ret = 0;
+
+	if (!fuse_passthrough_lock(inode, kiocb->ki_flags))
+		return -EAGAIN;
+
+	if (fuse_passthrough_cached(inode))
+		ret = fuse_passthrough_clean(inode, kiocb, iov_iter_count(from));
+	if (ret)
+		goto out;
+
+	if (!READ_ONCE(ff->passthrough_wrote))
+		fuse_passthrough_begin_writing(inode, ff);
+
+	ret = fuse_passthrough_lower_write(file, kiocb, from);
+	if (ret > 0)
+		fuse_passthrough_end_write(inode, kiocb->ki_filp, kiocb->ki_pos,
+					   ret);
+out:
+	fuse_passthrough_unlock(inode);
+	return ret;
+}
+
+static bool fuse_passthrough_start_write(struct file *lower, int flags)
+{
+	if (flags & IOCB_NOWAIT)
+		return file_start_write_trylock(lower);
+	file_start_write(lower);
+	return true;
+}
+
+/* Asynchronous direct I/O */
+
+static void fuse_passthrough_aio_put(struct fuse_passthrough_aio *aio)
+{
+	if (refcount_dec_and_test(&aio->count))
+		kmem_cache_free(fuse_passthrough_aio_cachep, aio);
+}
+
+/* The client's file, and with it the lower one, may go with its iocb. */
+static void fuse_passthrough_aio_end(struct fuse_passthrough_aio *aio, long res)
+{
+	struct kiocb *client = aio->client;
+
+	if (aio->kiocb.ki_flags & IOCB_WRITE) {
+		struct super_block *sb = file_inode(aio->kiocb.ki_filp)->i_sb;
+
+		__sb_writers_acquired(sb, SB_FREEZE_WRITE);
+		sb_end_write(sb);
+	}
+	client->ki_pos = aio->kiocb.ki_pos;
+	fuse_passthrough_aio_put(aio);
+	client->ki_complete(client, res);
+}
+
+static void fuse_passthrough_aio_work(struct work_struct *work)
+{
+	struct fuse_passthrough_aio *aio =
+		container_of(work, struct fuse_passthrough_aio, work);
+	struct inode *inode = file_inode(aio->client->ki_filp);
+
+	fuse_passthrough_lock(inode, 0);
+	fuse_passthrough_end_write(inode, aio->kiocb.ki_filp,
+				   aio->kiocb.ki_pos, aio->res);
+	fuse_passthrough_unlock(inode);
+	fuse_passthrough_aio_end(aio, aio->res);
+}
+
+/* In any context, interrupts included. */
+static void fuse_passthrough_aio_complete(struct kiocb *kiocb, long res)
+{
+	struct fuse_passthrough_aio *aio =
+		container_of(kiocb, struct fuse_passthrough_aio, kiocb);
+	struct inode *inode = file_inode(aio->client->ki_filp);
+
+	/* See fuse_passthrough_end_write() for the barrier. */
+	smp_mb();
+	if ((kiocb->ki_flags & IOCB_WRITE) && res > 0 &&
+	    (kiocb->ki_pos > i_size_read(inode) ||
+	     fuse_passthrough_cached(inode))) {
+		aio->res = res;
+		INIT_WORK(&aio->work, fuse_passthrough_aio_work);
+		queue_work(fuse_passthrough_wq, &aio->work);
+		return;
+	}
+	fuse_passthrough_aio_end(aio, res);
+}
+
+static struct fuse_passthrough_aio *
+fuse_passthrough_aio_alloc(struct kiocb *iocb, const struct kiocb *kiocb)
+{
+	struct fuse_passthrough_aio *aio;
+	bool nowait = kiocb->ki_flags & IOCB_NOWAIT;
+
+	aio = kmem_cache_alloc(fuse_passthrough_aio_cachep,
+			       nowait ? GFP_NOWAIT | __GFP_NOWARN : GFP_KERNEL);
+	if (!aio)
+		return ERR_PTR(nowait ? -EAGAIN : -ENOMEM);
+
+	aio->kiocb = *kiocb;
+	aio->kiocb.ki_complete = fuse_passthrough_aio_complete;
+	/* Nobody will poll for it. */
+	aio->kiocb.ki_flags &= ~IOCB_HIPRI;
+	aio->client = iocb;
+	refcount_set(&aio->count, 2);
+	return aio;
+}
+
+/* What was not queued was not, and will not be, completed by a callback. */
+static ssize_t fuse_passthrough_aio_submitted(struct fuse_passthrough_aio *aio,
+					      ssize_t ret)
+{
+	if (ret != -EIOCBQUEUED) {
+		aio->client->ki_pos = aio->kiocb.ki_pos;
+		fuse_passthrough_aio_put(aio);
+	}
+	fuse_passthrough_aio_put(aio);
+	return ret;
+}
+
+static ssize_t fuse_passthrough_aio_read(struct kiocb *iocb,
+					 const struct kiocb *kiocb,
+					 struct iov_iter *to)
+{
+	struct fuse_passthrough_aio *aio;
+
+	aio = fuse_passthrough_aio_alloc(iocb, kiocb);
+	if (IS_ERR(aio))
+		return PTR_ERR(aio);
+
+	return fuse_passthrough_aio_submitted(aio,
+		fuse_passthrough_read(iocb->ki_filp, &aio->kiocb, to));
+}
+
+/* Freeze protection goes from the submitter to whoever completes. */
+static ssize_t fuse_passthrough_aio_write(struct kiocb *iocb,
+					  const struct kiocb *kiocb,
+					  struct iov_iter *from)
+{
+	struct super_block *sb = file_inode(kiocb->ki_filp)->i_sb;
+	struct fuse_passthrough_aio *aio;
+	ssize_t ret;
+
+	aio = fuse_passthrough_aio_alloc(iocb, kiocb);
+	if (IS_ERR(aio))
+		return PTR_ERR(aio);
+
+	if (fuse_passthrough_start_write(kiocb->ki_filp, kiocb->ki_flags)) {
+		__sb_writers_release(sb, SB_FREEZE_WRITE);
+		ret = fuse_passthrough_write(iocb->ki_filp, &aio->kiocb, from);
+		if (ret != -EIOCBQUEUED) {
+			__sb_writers_acquired(sb, SB_FREEZE_WRITE);
+			sb_end_write(sb);
+		}
+	} else {
+		ret = -EAGAIN;
+	}
+	return fuse_passthrough_aio_submitted(aio, ret);
+}
+
+/* File operations */
+
+/*
+ * Buffered I/O completes before it returns, whatever the client's iocb could
+ * do; only direct I/O needs an iocb that outlives the call.
+ */
+static bool fuse_passthrough_is_async(struct kiocb *iocb)
+{
+	return !is_sync_kiocb(iocb) && (iocb->ki_flags & IOCB_DIRECT);
+}
+
+static ssize_t fuse_passthrough_read_iter(struct kiocb *iocb,
+					  struct iov_iter *to)
+{
+	struct file *file = iocb->ki_filp;
+	struct fuse_file *ff = file->private_data;
+	struct kiocb kiocb;
+	ssize_t ret;
+
+	if (fuse_is_bad(file_inode(file)))
+		return -EIO;
+
+	ret = fuse_passthrough_kiocb(&kiocb, iocb, ff->passthrough.lower, READ);
+	if (ret)
+		return ret;
+
+	if (fuse_passthrough_is_async(iocb))
+		return fuse_passthrough_aio_read(iocb, &kiocb, to);
+
+	ret = fuse_passthrough_read(file, &kiocb, to);
+	iocb->ki_pos = kiocb.ki_pos;
+	return ret;
+}
+
+static ssize_t fuse_passthrough_write_iter(struct kiocb *iocb,
+					   struct iov_iter *from)
+{
+	struct file *file = iocb->ki_filp;
+	struct fuse_file *ff = file->private_data;
+	struct file *lower = ff->passthrough.lower;
+	struct kiocb kiocb;
+	ssize_t ret;
+
+	if (fuse_is_bad(file_inode(file)))
+		return -EIO;
+
+	ret = fuse_passthrough_kiocb(&kiocb, iocb, lower, WRITE);
+	if (ret)
+		return ret;
+
+	if (fuse_passthrough_is_async(iocb))
+		return fuse_passthrough_aio_write(iocb, &kiocb, from);
+
+	if (!fuse_passthrough_start_write(lower, kiocb.ki_flags))
+		return -EAGAIN;
+	ret = fuse_passthrough_write(file, &kiocb, from);
+	file_end_write(lower);
+	iocb->ki_pos = kiocb.ki_pos;
+	return ret;
+}
+
+static int fuse_passthrough_splice_actor(struct pipe_inode_info *pipe,
+					 struct pipe_buffer *buf,
+					 struct splice_desc *sd)
+{
+	struct file *file = sd->u.file;
+	struct fuse_file *ff = file->private_data;
+	struct bio_vec bvec = {
+		.bv_page = buf->page,
+		.bv_offset = buf->offset,
+		.bv_len = sd->len,
+	};
+	struct kiocb iocb, kiocb;
+	struct iov_iter from;
+	int err;
+
+	init_sync_kiocb(&iocb, file);
+	iocb.ki_pos = sd->pos;
+	err = fuse_passthrough_kiocb(&kiocb, &iocb, ff->passthrough.lower,
+				     WRITE);
+	if (err)
+		return err;
+
+	iov_iter_bvec(&from, ITER_SOURCE, &bvec, 1, sd->len);
+	return fuse_passthrough_write(file, &kiocb, &from);
+}
+
+/*
+ * The generic way would take the lower file system's freeze protection under
+ * the pipe's lock, which a splice to the lower file system itself takes first.
+ */
+static ssize_t fuse_passthrough_splice_write(struct pipe_inode_info *pipe,
+					     struct file *file, loff_t *ppos,
+					     size_t len, unsigned int flags)
+{
+	struct fuse_file *ff = file->private_data;
+	struct file *lower = ff->passthrough.lower;
+	struct splice_desc sd = {
+		.total_len = len,
+		.flags = flags,
+		.pos = *ppos,
+		.u.file = file,
+	};
+	ssize_t ret;
+
+	if (fuse_is_bad(file_inode(file)))
+		return -EIO;
+
+	file_start_write(lower);
+	pipe_lock(pipe);
+	ret = __splice_from_pipe(pipe, &sd, fuse_passthrough_splice_actor);
+	pipe_unlock(pipe);
+	file_end_write(lower);
+
+	if (ret > 0)
+		*ppos = sd.pos;
+	return ret;
+}
+
+/* What do_mmap() checks on the outer inode, on the inode that gets mapped. */
+static int fuse_passthrough_may_mmap(const struct file *file,
+				     const struct file *lower,
+				     const struct vm_area_struct *vma)
+{
+	struct inode *inode = file_inode(lower);
+
+	if (!lower->f_op->mmap)
+		return -ENODEV;
+	if (!(vma->vm_flags & VM_MAYSHARE))
+		return 0;
+	if (IS_APPEND(inode) && (file->f_mode & FMODE_WRITE))
+		return -EACCES;
+	if (IS_SWAPFILE(inode) && (vma->vm_flags & VM_WRITE))
+		return -ETXTBSY;
+	return 0;
+}
+
+/*
+ * The mapping is one of the lower file and pins that, not the FUSE file.  Its
+ * writes are seen by nobody here: from the first writable one on, nothing
+ * cached of the inode is trusted.
+ */
+static int fuse_passthrough_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct fuse_file *ff = file->private_data;
+	struct file *lower = ff->passthrough.lower;
+	struct inode *inode = file_inode(file);
+	const struct cred *old;
+	int err;
+
+	if (fuse_is_bad(inode))
+		return -EIO;
+
+	err = fuse_passthrough_may_mmap(file, lower, vma);
+	if (err)
+		return err;
+
+	if ((vma->vm_flags & (VM_SHARED | VM_MAYWRITE)) ==
+	    (VM_SHARED | VM_MAYWRITE)) {
+		set_bit(FUSE_I_PASSTHROUGH_WRITTEN, &get_fuse_inode(inode)->state);
+		set_bit(FUSE_I_PASSTHROUGH_MAPPED, &get_fuse_inode(inode)->state);
+		fuse_passthrough_stale(inode, FUSE_STATX_MODSIZE);
+	}
+
+	if (fuse_passthrough_cached(inode)) {
+		err = fuse_passthrough_flush(inode, 0, LLONG_MAX);
+		if (err)
+			return err;
+	}
+
+	vma_set_file(vma, lower);
+	old = fuse_passthrough_override(ff->passthrough.cred);
+	err = call_mmap(lower, vma);
+	fuse_passthrough_revert(old);
+	fuse_passthrough_accessed(inode);
+
+	return err;
+}
+
+/*
+ * Without a server, or with one that does nothing on FSYNC, what passthrough
+ * wrote can still be made durable.
+ */
+static int fuse_passthrough_fsync(struct file *file, loff_t start, loff_t end,
+				  int datasync)
+{
+	struct fuse_file *ff = file->private_data;
+	struct fuse_conn *fc = ff->fm->fc;
+	const struct cred *old;
+	int err;
+
+	err = fuse_file_operations.fsync(file, start, end, datasync);
+	if (err == -ENOTCONN || err == -ECONNABORTED) {
+		if (READ_ONCE(fc->connected))
+			return err;
+	} else if (err || !fc->no_fsync) {
+		return err;
+	}
+
+	old = fuse_passthrough_override(ff->passthrough.cred);
+	err = vfs_fsync_range(ff->passthrough.lower, start, end, datasync);
+	fuse_passthrough_revert(old);
+	return err;
+}
+
+static int fuse_passthrough_fadvise(struct file *file, loff_t offset,
+				    loff_t len, int advice)
+{
+	struct fuse_file *ff = file->private_data;
+	const struct cred *old;
+	int err;
+
+	old = fuse_passthrough_override(ff->passthrough.cred);
+	err = vfs_fadvise(ff->passthrough.lower, offset, len, advice);
+	fuse_passthrough_revert(old);
+	return err;
+}
+
+static int fuse_passthrough_release(struct inode *inode, struct file *file)
+{
+	fuse_passthrough_end_writing(inode, file->private_data);
+	return fuse_file_operations.release(inode, file);
+}
+
+static void fuse_passthrough_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	const struct fuse_file *ff = file->private_data;
+	struct file *lower = ff->passthrough.lower;
+
+	seq_puts(m, "passthrough-lower:\t");
+	seq_file_path(m, lower, " \t\n\\");
+	seq_printf(m, "\npassthrough-mode:\t%s%s\n",
+		   lower->f_mode & FMODE_READ ? "r" : "",
+		   lower->f_mode & FMODE_WRITE ? "w" : "");
+	seq_printf(m, "passthrough-attach:\t%s\n",
+		   ff->passthrough_by_id ? "id" : "request");
+}
+
+/* Set-up and tear-down */
+
+/**
+ * fuse_passthrough_init_inode - set up a new FUSE inode
+ * @fi: the inode
+ */
+void fuse_passthrough_init_inode(struct fuse_inode *fi)
+{
+	fi->passthrough_writers = 0;
+}
+
+/**
+ * fuse_passthrough_init_conn - set up a new connection
+ * @fc: the connection, zeroed
+ */
+void fuse_passthrough_init_conn(struct fuse_conn *fc)
+{
+	xa_init_flags(&fc->backing, XA_FLAGS_ALLOC1);
+	fc->backing_next = 1;
+}
+
+/**
+ * fuse_passthrough_free_conn - drop the backing ids that are left
+ * @fc: a connection that nobody uses any more
+ *
+ * Context: may sleep.
+ */
+void fuse_passthrough_free_conn(struct fuse_conn *fc)
+{
+	struct fuse_backing *fb;
+	unsigned long id;
+
+	xa_for_each(&fc->backing, id, fb) {
+		fuse_backing_put(fb);
+		cond_resched();
+	}
+	xa_destroy(&fc->backing);
+}
+
+static void __init fuse_passthrough_init_fops(void)
+{
+	fuse_passthrough_mmap_fops = fuse_file_operations;
+	fuse_passthrough_mmap_fops.mmap = fuse_passthrough_mmap;
+	fuse_passthrough_mmap_fops.release = fuse_passthrough_release;
+	fuse_passthrough_mmap_fops.show_fdinfo = fuse_passthrough_show_fdinfo;
+
+	/* No poll: it would ask the server, and a regular file is ready. */
+	fuse_passthrough_fops = fuse_passthrough_mmap_fops;
+	fuse_passthrough_fops.poll = NULL;
+	fuse_passthrough_fops.read_iter = fuse_passthrough_read_iter;
+	fuse_passthrough_fops.write_iter = fuse_passthrough_write_iter;
+	fuse_passthrough_fops.splice_write = fuse_passthrough_splice_write;
+	fuse_passthrough_fops.fsync = fuse_passthrough_fsync;
+	fuse_passthrough_fops.fadvise = fuse_passthrough_fadvise;
+}
+
+/**
+ * fuse_passthrough_init - set up the engine
+ *
+ * Return: 0 or -ENOMEM
+ */
+int __init fuse_passthrough_init(void)
+{
+	fuse_passthrough_init_fops();
+
+	fuse_passthrough_aio_cachep = KMEM_CACHE(fuse_passthrough_aio, 0);
+	if (!fuse_passthrough_aio_cachep)
+		return -ENOMEM;
+
+	fuse_passthrough_wq = alloc_workqueue("fuse-passthrough",
+					      WQ_MEM_RECLAIM, 0);
+	if (!fuse_passthrough_wq) {
+		kmem_cache_destroy(fuse_passthrough_aio_cachep);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+/**
+ * fuse_passthrough_cleanup - undo fuse_passthrough_init()
+ */
+void fuse_passthrough_cleanup(void)
+{
+	destroy_workqueue(fuse_passthrough_wq);
+	kmem_cache_destroy(fuse_passthrough_aio_cachep);
+}

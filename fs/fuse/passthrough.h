@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * FUSE passthrough: what the rest of fs/fuse calls.
+ *
+ * Ownership of a lower file: the pending request (attached under fpq->lock),
+ * then the opener's struct fuse_file, until that is freed.
+ */
+#ifndef _FS_FUSE_PASSTHROUGH_H
+#define _FS_FUSE_PASSTHROUGH_H
+
+#include <linux/errno.h>
+#include <linux/types.h>
+
+struct cred;
+struct file;
+struct fuse_conn;
+struct fuse_dev;
+struct fuse_file;
+struct fuse_init_out;
+struct fuse_inode;
+struct fuse_mount;
+struct fuse_open_out;
+struct fuse_req;
+struct inode;
+
+/**
+ * struct fuse_passthrough - a lower file and the credentials of its I/O
+ * @lower: the lower file, one reference; NULL if there is none
+ * @cred: credentials of the server task that attached it, one reference
+ */
+struct fuse_passthrough {
+	struct file *lower;
+	const struct cred *cred;
+};
+
+#ifdef CONFIG_FUSE_PASSTHROUGH
+int fuse_passthrough_init(void);
+void fuse_passthrough_cleanup(void);
+void fuse_passthrough_init_conn(struct fuse_conn *fc);
+void fuse_passthrough_free_conn(struct fuse_conn *fc);
+void fuse_passthrough_init_inode(struct fuse_inode *fi);
+
+u64 fuse_passthrough_offer(const struct fuse_conn *fc);
+void fuse_passthrough_negotiate(struct fuse_mount *fm,
+				const struct fuse_init_out *out);
+
+long fuse_passthrough_ioctl(struct fuse_dev *fud, unsigned int cmd,
+			    unsigned long arg);
+void fuse_passthrough_request_free(struct fuse_req *req);
+void fuse_passthrough_take(struct fuse_file *ff, struct fuse_req *req);
+int fuse_passthrough_open_id(struct fuse_file *ff,
+			     const struct fuse_open_out *out,
+			     unsigned int flags);
+void fuse_passthrough_finish_open(struct inode *inode, struct file *file);
+void fuse_passthrough_put(struct fuse_file *ff);
+bool fuse_file_passthrough(const struct fuse_file *ff);
+
+u32 fuse_passthrough_inval_mask(struct inode *inode);
+u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask);
+bool fuse_passthrough_written(struct inode *inode);
+#else
+static inline int fuse_passthrough_init(void)
+{
+	return 0;
+}
+
+static inline void fuse_passthrough_cleanup(void)
+{
+}
+
+static inline void fuse_passthrough_init_conn(struct fuse_conn *fc)
+{
+}
+
+static inline void fuse_passthrough_free_conn(struct fuse_conn *fc)
+{
+}
+
+static inline void fuse_passthrough_init_inode(struct fuse_inode *fi)
+{
+}
+
+static inline u64 fuse_passthrough_offer(const struct fuse_conn *fc)
+{
+	return 0;
+}
+
+static inline void fuse_passthrough_negotiate(struct fuse_mount *fm,
+					      const struct fuse_init_out *out)
+{
+}
+
+static inline long fuse_passthrough_ioctl(struct fuse_dev *fud,
+					  unsigned int cmd, unsigned long arg)
+{
+	return -ENOTTY;
+}
+
+static inline void fuse_passthrough_request_free(struct fuse_req *req)
+{
+}
+
+static inline void fuse_passthrough_take(struct fuse_file *ff,
+					 struct fuse_req *req)
+{
+}
+
+static inline int fuse_passthrough_open_id(struct fuse_file *ff,
+					   const struct fuse_open_out *out,
+					   unsigned int flags)
+{
+	return 0;
+}
+
+static inline void fuse_passthrough_finish_open(struct inode *inode,
+						struct file *file)
+{
+}
+
+static inline void fuse_passthrough_put(struct fuse_file *ff)
+{
+}
+
+static inline bool fuse_file_passthrough(const struct fuse_file *ff)
+{
+	return false;
+}
+
+static inline u32 fuse_passthrough_inval_mask(struct inode *inode)
+{
+	return 0;
+}
+
+static inline u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask)
+{
+	return mask;
+}
+
+static inline bool fuse_passthrough_written(struct inode *inode)
+{
+	return false;
+}
+#endif /* CONFIG_FUSE_PASSTHROUGH */
+
+#endif /* _FS_FUSE_PASSTHROUGH_H */

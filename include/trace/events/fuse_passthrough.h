@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM fuse_passthrough
+
+#if !defined(_TRACE_FUSE_PASSTHROUGH_H) || defined(TRACE_HEADER_MULTI_READ)
+#define _TRACE_FUSE_PASSTHROUGH_H
+
+#include <linux/fs.h>
+#include <linux/kdev_t.h>
+#include <linux/tracepoint.h>
+
+/* A lower file came to belong to an open: connection, FUSE node, lower inode. */
+DECLARE_EVENT_CLASS(fuse_passthrough_open,
+	TP_PROTO(dev_t connection, u64 nodeid, const struct inode *lower,
+		 bool by_id),
+	TP_ARGS(connection, nodeid, lower, by_id),
+
+	TP_STRUCT__entry(
+		__field(dev_t,	connection)
+		__field(u64,	nodeid)
+		__field(dev_t,	dev)
+		__field(u64,	ino)
+		__field(bool,	by_id)
+	),
+
+	TP_fast_assign(
+		__entry->connection = connection;
+		__entry->nodeid = nodeid;
+		__entry->dev = lower->i_sb->s_dev;
+		__entry->ino = lower->i_ino;
+		__entry->by_id = by_id;
+	),
+
+	TP_printk("connection=%u nodeid=%llu lower=%u:%u ino=%llu by=%s",
+		  MINOR(__entry->connection), __entry->nodeid,
+		  MAJOR(__entry->dev), MINOR(__entry->dev), __entry->ino,
+		  __entry->by_id ? "id" : "request")
+);
+
+DEFINE_EVENT(fuse_passthrough_open, fuse_passthrough_attach,
+	TP_PROTO(dev_t connection, u64 nodeid, const struct inode *lower,
+		 bool by_id),
+	TP_ARGS(connection, nodeid, lower, by_id)
+);
+
+DEFINE_EVENT(fuse_passthrough_open, fuse_passthrough_release,
+	TP_PROTO(dev_t connection, u64 nodeid, const struct inode *lower,
+		 bool by_id),
+	TP_ARGS(connection, nodeid, lower, by_id)
+);
+
+/* An attach or an open by id was refused: why, and what the caller was told. */
+TRACE_EVENT(fuse_passthrough_refuse,
+	TP_PROTO(dev_t connection, const char *reason, int error),
+	TP_ARGS(connection, reason, error),
+
+	TP_STRUCT__entry(
+		__field(dev_t,		connection)
+		__string(reason,	reason)
+		__field(int,		error)
+	),
+
+	TP_fast_assign(
+		__entry->connection = connection;
+		__assign_str(reason, reason);
+		__entry->error = error;
+	),
+
+	TP_printk("connection=%u error=%d reason=%s",
+		  MINOR(__entry->connection), __entry->error,
+		  __get_str(reason))
+);
+
+#endif /* _TRACE_FUSE_PASSTHROUGH_H */
+
+#include <trace/define_trace.h>
