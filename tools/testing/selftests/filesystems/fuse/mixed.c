@@ -1,0 +1,538 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * One inode open with passthrough, cached and direct at once: as coherent as
+ * direct and buffered I/O of a local file.
+ */
+#define _GNU_SOURCE
+#include <sys/uio.h>
+
+#include "io_async.h"
+#include "io_test.h"
+
+#define LEN	(16 * PAGE)
+
+FIXTURE(mixed) {
+	struct fuse_server s;
+	char *buf;
+	int pass, cached, direct;
+};
+
+FIXTURE_VARIANT(mixed) { bool writeback; };
+FIXTURE_VARIANT_ADD(mixed, writethrough) { .writeback = false };
+FIXTURE_VARIANT_ADD(mixed, writeback) { .writeback = true };
+
+FIXTURE_SETUP(mixed)
+{
+	self->s.writeback = variant->writeback;
+	ASSERT_EQ(0, fuse_server_start(&self->s));
+	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	self->buf = pages(2 * LEN);
+	ASSERT_NE(NULL, self->buf);
+	self->pass = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	self->cached = fs_open(&self->s, OPEN_CACHED, "f", O_RDWR);
+	self->direct = fs_open(&self->s, OPEN_DIRECT, "f", O_RDWR);
+	ASSERT_LE(0, self->pass);
+	ASSERT_LE(0, self->cached);
+	ASSERT_LE(0, self->direct);
+	ASSERT_EQ(variant->writeback,
+		  !!(self->s.init_flags & FUSE_WRITEBACK_CACHE));
+}
+
+FIXTURE_TEARDOWN(mixed)
+{
+	fuse_server_release(&self->s);
+	close(self->pass);
+	close(self->cached);
+	close(self->direct);
+	fuse_server_stop(&self->s);
+}
+
+/* READs and WRITEs at the server while @io runs. */
+#define SERVER_IO(s, io) ({				\
+	unsigned long before = server_io(s);		\
+							\
+	io;						\
+	server_io(s) - before;				\
+})
+
+/* What any of the three writes, the other two read, to the byte, again and again. */
+TEST_F_TIMEOUT(mixed, each_sees_each, IO_TIMEOUT)
+{
+	int fd[] = { self->pass, self->cached, self->direct };
+	static const struct { off_t off; size_t len; } at[] = {
+		{ 0, PAGE }, { 100, 200 }, { PAGE - 10, 20 },
+		{ 3 * PAGE + 1, 2 * PAGE }, { LEN - 5, 5 },
+	};
+	unsigned int w, r, i, seed = 2;
+
+	for (i = 0; i < ARRAY_SIZE(at); i++)
+	for (w = 0; w < 6; w++, seed++) {
+		pattern(self->buf, at[i].len, at[i].off, seed);
+		ASSERT_EQ(at[i].len, pwrite(fd[w % 3], self->buf, at[i].len,
+					    at[i].off));
+		for (r = 0; r < 3; r++) {
+			/* From a cached page on: every one after the first. */
+			memset(self->buf, 0, at[i].len);
+			ASSERT_EQ(at[i].len, pread(fd[(w + r) % 3], self->buf,
+						   at[i].len, at[i].off));
+			ASSERT_EQ(-1, pattern_differs(self->buf, at[i].len,
+						      at[i].off, seed));
+		}
+	}
+}
+
+/* Passthrough stays passthrough beside the others: no request but their own. */
+TEST_F_TIMEOUT(mixed, no_fallback, IO_TIMEOUT)
+{
+	EXPECT_EQ(0, SERVER_IO(&self->s, ({
+		ASSERT_EQ(LEN, pread(self->pass, self->buf, LEN, 0));
+		ASSERT_EQ(LEN, pwrite(self->pass, self->buf, LEN, 0));
+	})));
+	ASSERT_EQ(LEN, pread(self->cached, self->buf, LEN, 0));
+	EXPECT_EQ(0, SERVER_IO(&self->s, ({
+		ASSERT_EQ(LEN, pread(self->pass, self->buf, LEN, 0));
+		ASSERT_EQ(LEN, pwrite(self->pass, self->buf, LEN, 0));
+	})));
+}
+
+/* A part of a dirty cached page survives a passthrough write to another part of it. */
+TEST_F_TIMEOUT(mixed, parts_of_a_page, IO_TIMEOUT)
+{
+	pattern(self->buf, 100, 50, 2);
+	ASSERT_EQ(100, pwrite(self->cached, self->buf, 100, 50));
+	pattern(self->buf, 100, 2000, 3);
+	ASSERT_EQ(100, pwrite(self->pass, self->buf, 100, 2000));
+	pattern(self->buf, 100, 3000, 4);
+	ASSERT_EQ(100, pwrite(self->cached, self->buf, 100, 3000));
+
+	ASSERT_EQ(PAGE, pread(self->pass, self->buf, PAGE, 0));
+	EXPECT_EQ(-1, pattern_differs(self->buf, 50, 0, 1));
+	EXPECT_EQ(-1, pattern_differs(self->buf + 50, 100, 50, 2));
+	EXPECT_EQ(-1, pattern_differs(self->buf + 2000, 100, 2000, 3));
+	EXPECT_EQ(-1, pattern_differs(self->buf + 3000, 100, 3000, 4));
+	ASSERT_EQ(0, fsync(self->cached));
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 2000, 100, 3));
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 3100, PAGE - 3100, 1));
+}
+
+/* A dirty shared mapping of a cached open: passthrough reads it, and what it writes shows there. */
+TEST_F_TIMEOUT(mixed, cached_mapping, IO_TIMEOUT)
+{
+	char *p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED,
+		       self->cached, 0);
+	unsigned int i;
+
+	ASSERT_NE(MAP_FAILED, p);
+	for (i = 0; i < 4; i++) {
+		pattern(p, 2 * PAGE, 0, 2 + i);
+		ASSERT_EQ(2 * PAGE, pread(self->pass, self->buf, 2 * PAGE, 0));
+		EXPECT_EQ(-1, pattern_differs(self->buf, 2 * PAGE, 0, 2 + i));
+
+		pattern(p + PAGE, 10, PAGE, 10 + i);
+		pattern(self->buf, 100, PAGE + 100, 20 + i);
+		ASSERT_EQ(100, pwrite(self->pass, self->buf, 100, PAGE + 100));
+		EXPECT_EQ(-1, pattern_differs(p + PAGE, 10, PAGE, 10 + i));
+		EXPECT_EQ(-1, pattern_differs(p + PAGE + 100, 100, PAGE + 100,
+					      20 + i));
+		EXPECT_EQ(-1, pattern_differs(p + PAGE + 200, 200, PAGE + 200,
+					      2 + i));
+	}
+	munmap(p, LEN);
+}
+
+/* Dirty bytes beyond the end that the server knows are before what is appended. */
+TEST_F_TIMEOUT(mixed, append_after_cached, IO_TIMEOUT)
+{
+	struct iovec iov = { self->buf, 100 };
+
+	pattern(self->buf, 100, LEN, 2);
+	ASSERT_EQ(100, pwrite(self->cached, self->buf, 100, LEN));
+	pattern(self->buf, 100, LEN + 100, 3);
+	ASSERT_EQ(100, pwritev2(self->pass, &iov, 1, 0, RWF_APPEND));
+	EXPECT_EQ(LEN + 200, size_of(self->pass));
+	EXPECT_EQ(LEN + 200, size_of(self->cached));
+	ASSERT_EQ(200, pread(self->cached, self->buf, PAGE, LEN));
+	EXPECT_EQ(-1, pattern_differs(self->buf, 100, LEN, 2));
+	EXPECT_EQ(-1, pattern_differs(self->buf + 100, 100, LEN + 100, 3));
+
+	/* The other way round. */
+	pattern(self->buf, 50, LEN + 200, 4);
+	ASSERT_EQ(50, pwritev2(self->cached, &(struct iovec){ self->buf, 50 }, 1,
+			       0, RWF_APPEND));
+	ASSERT_EQ(50, pread(self->pass, self->buf, PAGE, LEN + 200));
+	EXPECT_EQ(-1, pattern_differs(self->buf, 50, LEN + 200, 4));
+}
+
+/* A cached write far beyond the end leaves a hole that passthrough reads as zeros. */
+TEST_F_TIMEOUT(mixed, hole_by_cached, IO_TIMEOUT)
+{
+	ASSERT_EQ(1, pwrite(self->cached, "x", 1, LEN + 3 * PAGE));
+	ASSERT_EQ(PAGE, pread(self->pass, self->buf, PAGE, LEN + PAGE));
+	EXPECT_TRUE(all_zero(self->buf, PAGE));
+	ASSERT_EQ(1, pread(self->pass, self->buf, PAGE, LEN + 3 * PAGE));
+	EXPECT_EQ('x', self->buf[0]);
+}
+
+/* RWF_NOWAIT beside a dirty cached page gives EAGAIN or the right bytes, never old ones. */
+TEST_F_TIMEOUT(mixed, nowait, IO_TIMEOUT)
+{
+	struct iovec iov = { self->buf, PAGE };
+	ssize_t n;
+
+	pattern(self->buf, PAGE, 0, 2);
+	ASSERT_EQ(PAGE, pwrite(self->cached, self->buf, PAGE, 0));
+	memset(self->buf, 0, PAGE);
+	n = preadv2(self->pass, &iov, 1, 0, RWF_NOWAIT);
+	if (n < 0) {
+		EXPECT_TRUE(errno == EAGAIN || errno == EOPNOTSUPP);
+	} else {
+		EXPECT_EQ(-1, pattern_differs(self->buf, n, 0, 2));
+	}
+}
+
+/* io_uring and native AIO, buffered and direct, keep to the same rule. */
+TEST_F_TIMEOUT(mixed, async, IO_TIMEOUT)
+{
+	struct iocb iocb, *iop = &iocb;
+	struct io_event ev;
+	aio_context_t ctx;
+	struct uring u;
+	int round;
+
+	ASSERT_EQ(0, uring_setup(&u, 4));
+	ASSERT_EQ(0, aio_setup(1, &ctx));
+	for (round = 0; round < 8; round++) {
+		bool o_direct = round & 1, aio = round & 2;
+		unsigned int seed = 10 + 2 * round;
+
+		if (fcntl(self->pass, F_SETFL, o_direct ? O_DIRECT : 0))
+			break;
+		/* Tmpfs has none. */
+		if (o_direct && pread(self->pass, self->buf, BLOCK, 0) < 0) {
+			ASSERT_EQ(EINVAL, errno);
+			continue;
+		}
+		pattern(self->buf, PAGE, PAGE, seed);
+		ASSERT_EQ(PAGE, pwrite(self->cached, self->buf, PAGE, PAGE));
+		memset(self->buf, 0, PAGE);
+		if (aio) {
+			aio_prep(&iocb, IOCB_CMD_PREAD, self->pass, self->buf,
+				 PAGE, PAGE, 0);
+			ASSERT_EQ(1, aio_submit(ctx, 1, &iop));
+			ASSERT_EQ(1, aio_wait(ctx, 1, &ev));
+			ASSERT_EQ(PAGE, ev.res);
+		} else {
+			ASSERT_EQ(PAGE, uring_do(&u, IORING_OP_READ, self->pass,
+						 self->buf, PAGE, PAGE));
+		}
+		EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, PAGE, seed));
+
+		/* Cached again, then changed underneath. */
+		ASSERT_EQ(PAGE, pread(self->cached, self->buf, PAGE, PAGE));
+		pattern(self->buf, PAGE, PAGE, seed + 1);
+		if (aio) {
+			aio_prep(&iocb, IOCB_CMD_PWRITE, self->pass, self->buf,
+				 PAGE, PAGE, 0);
+			ASSERT_EQ(1, aio_submit(ctx, 1, &iop));
+			ASSERT_EQ(1, aio_wait(ctx, 1, &ev));
+			ASSERT_EQ(PAGE, ev.res);
+		} else {
+			ASSERT_EQ(PAGE, uring_do(&u, IORING_OP_WRITE, self->pass,
+						 self->buf, PAGE, PAGE));
+		}
+		memset(self->buf, 0, PAGE);
+		ASSERT_EQ(PAGE, pread(self->cached, self->buf, PAGE, PAGE));
+		EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, PAGE, seed + 1));
+	}
+	EXPECT_EQ(0, aio_destroy(ctx));
+	uring_destroy(&u);
+}
+
+struct one_io {
+	int fd;
+	char *buf;
+	ssize_t ret;
+	off_t off;
+};
+
+static void call_read(void *arg)
+{
+	struct one_io *io = arg;
+
+	io->ret = pread(io->fd, io->buf, PAGE, io->off);
+}
+
+static void call_write(void *arg)
+{
+	struct one_io *io = arg;
+
+	io->ret = pwrite(io->fd, io->buf, 100, io->off);
+}
+
+/* Have a dirty page of pattern 2 at 0 on its way, its WRITE held back by the server. */
+static int in_flight(struct fuse_server *s, int cached, char **map)
+{
+	*map = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, cached, 0);
+	if (*map == MAP_FAILED)
+		return -1;
+	fuse_server_hold(s);
+	pattern(*map, PAGE, 0, 2);
+	if (sync_file_range(cached, 0, PAGE, SYNC_FILE_RANGE_WRITE))
+		return -1;
+	fuse_server_wait_held(s, 1);
+	return 0;
+}
+
+/*
+ * A passthrough read waits for a WRITE in flight: page writeback has ended,
+ * the page may even be gone, and the lower file does not have it yet.
+ */
+TEST_F_TIMEOUT(mixed, read_waits_for_write, IO_TIMEOUT)
+{
+	struct one_io io = { .fd = self->pass, .buf = self->buf };
+	struct blocker b;
+	char *p;
+
+	ASSERT_EQ(0, in_flight(&self->s, self->cached, &p));
+	munmap(p, PAGE);
+	/* No page left to look at. */
+	posix_fadvise(self->cached, 0, 0, POSIX_FADV_DONTNEED);
+	EXPECT_TRUE(blocker_start(&b, call_read, &io));
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, PAGE, 1));
+	fuse_server_release(&self->s);
+	blocker_join(&b);
+	EXPECT_EQ(PAGE, io.ret);
+	EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, 0, 2));
+}
+
+/* A passthrough write waits for it, too, and so is the one that stays. */
+TEST_F_TIMEOUT(mixed, write_waits_for_write, IO_TIMEOUT)
+{
+	struct one_io io = { .fd = self->pass, .buf = self->buf, .off = 200 };
+	struct blocker b;
+	char *p;
+
+	pattern(self->buf, 100, 200, 3);
+	ASSERT_EQ(0, in_flight(&self->s, self->cached, &p));
+	munmap(p, PAGE);
+	posix_fadvise(self->cached, 0, 0, POSIX_FADV_DONTNEED);
+	EXPECT_TRUE(blocker_start(&b, call_write, &io));
+	fuse_server_release(&self->s);
+	blocker_join(&b);
+	EXPECT_EQ(100, io.ret);
+	ASSERT_EQ(0, fsync(self->cached));
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 200, 100, 3));
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, 200, 2));
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 300, PAGE - 300, 2));
+}
+
+/* So does a mapping of the lower file: it shows what was in flight. */
+static void call_mmap(void *arg)
+{
+	struct one_io *io = arg;
+	char *p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, io->fd, 0);
+
+	io->ret = p == MAP_FAILED ? -1 : pattern_differs(p, PAGE, 0, 2) == -1;
+}
+
+TEST_F_TIMEOUT(mixed, mmap_waits_for_write, IO_TIMEOUT)
+{
+	struct one_io io = { .fd = self->pass };
+	struct blocker b;
+	char *p;
+
+	ASSERT_EQ(0, in_flight(&self->s, self->cached, &p));
+	EXPECT_TRUE(blocker_start(&b, call_mmap, &io));
+	fuse_server_release(&self->s);
+	blocker_join(&b);
+	EXPECT_EQ(1, io.ret);
+	munmap(p, PAGE);
+}
+
+/* Passthrough I/O elsewhere in the file does not wait for it. */
+TEST_F_TIMEOUT(mixed, elsewhere_goes_on, IO_TIMEOUT)
+{
+	struct one_io io = { .fd = self->pass, .buf = self->buf, .off = 8 * PAGE };
+	struct blocker b;
+	char *p;
+
+	ASSERT_EQ(0, in_flight(&self->s, self->cached, &p));
+	EXPECT_FALSE(blocker_start(&b, call_read, &io));
+	blocker_join(&b);
+	EXPECT_EQ(PAGE, io.ret);
+	EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, 8 * PAGE, 1));
+	fuse_server_release(&self->s);
+	munmap(p, PAGE);
+}
+
+/* RWF_NOWAIT does not wait for it: EAGAIN. */
+TEST_F_TIMEOUT(mixed, nowait_beside_write, IO_TIMEOUT)
+{
+	struct iovec iov = { self->buf, PAGE };
+	char *p;
+
+	ASSERT_EQ(0, in_flight(&self->s, self->cached, &p));
+	munmap(p, PAGE);
+	EXPECT_EQ(-1, preadv2(self->pass, &iov, 1, 0, RWF_NOWAIT));
+	EXPECT_TRUE(errno == EAGAIN || errno == EOPNOTSUPP);
+	fuse_server_release(&self->s);
+}
+
+/* FOPEN_KEEP_CACHE keeps nothing that passthrough wrote over. */
+TEST_F_TIMEOUT(mixed, keep_cache, IO_TIMEOUT)
+{
+	int fd;
+
+	self->s.open_flags = FOPEN_KEEP_CACHE;
+	ASSERT_EQ(LEN, pread(self->cached, self->buf, LEN, 0));
+	pattern(self->buf, 100, 5000, 2);
+	ASSERT_EQ(100, pwrite(self->pass, self->buf, 100, 5000));
+
+	fd = fs_open(&self->s, OPEN_CACHED, "f", O_RDONLY);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(100, pread(fd, self->buf, 100, 5000));
+	EXPECT_EQ(-1, pattern_differs(self->buf, 100, 5000, 2));
+
+	/* The rest was kept: another open costs no READ of it. */
+	ASSERT_EQ(LEN, pread(fd, self->buf, LEN, 0));
+	close(fd);
+	fd = fs_open(&self->s, OPEN_CACHED, "f", O_RDONLY);
+	EXPECT_EQ(0, SERVER_IO(&self->s, ({
+		ASSERT_EQ(LEN, pread(fd, self->buf, LEN, 0));
+	})));
+	close(fd);
+}
+
+/* After a writable passthrough mapping it is not trusted: each open reads anew. */
+TEST_F_TIMEOUT(mixed, keep_cache_after_mapping, IO_TIMEOUT)
+{
+	char *p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED,
+		       self->pass, 0);
+	unsigned int i;
+
+	ASSERT_NE(MAP_FAILED, p);
+	self->s.open_flags = FOPEN_KEEP_CACHE;
+	for (i = 0; i < 3; i++) {
+		int fd = fs_open(&self->s, OPEN_CACHED, "f", O_RDONLY);
+
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(PAGE, pread(fd, self->buf, PAGE, 0));
+		EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, 0, 1 + i));
+		close(fd);
+		pattern(p, PAGE, 0, 2 + i);
+	}
+	munmap(p, LEN);
+
+	/* Also when the mapping is gone. */
+	i = fs_open(&self->s, OPEN_CACHED, "f", O_RDONLY);
+	ASSERT_EQ(PAGE, pread(i, self->buf, PAGE, 0));
+	EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, 0, 4));
+	close(i);
+}
+
+/* Opens of one inode on different lower files are each on their own. */
+TEST_F_TIMEOUT(mixed, two_lower_files, IO_TIMEOUT)
+{
+	int other;
+
+	ASSERT_EQ(0, lower_make(&self->s, "other", LEN, 7));
+	self->s.open_lower = "other";
+	other = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	self->s.open_lower = NULL;
+	ASSERT_LE(0, other);
+
+	EXPECT_EQ(0, SERVER_IO(&self->s, ({
+		ASSERT_EQ(LEN, pread(other, self->buf, LEN, 0));
+		EXPECT_EQ(-1, pattern_differs(self->buf, LEN, 0, 7));
+		ASSERT_EQ(LEN, pread(self->pass, self->buf, LEN, 0));
+		EXPECT_EQ(-1, pattern_differs(self->buf, LEN, 0, 1));
+
+		pattern(self->buf, PAGE, 0, 8);
+		ASSERT_EQ(PAGE, pwrite(other, self->buf, PAGE, 0));
+		pattern(self->buf, PAGE, PAGE, 9);
+		ASSERT_EQ(PAGE, pwrite(self->pass, self->buf, PAGE, PAGE));
+	})));
+	EXPECT_EQ(-1, lower_differs(&self->s, "other", 0, PAGE, 8));
+	EXPECT_EQ(-1, lower_differs(&self->s, "other", PAGE, PAGE, 7));
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, PAGE, 1));
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", PAGE, PAGE, 9));
+	close(other);
+}
+
+#define ROUNDS	60
+
+struct slot_writer {
+	int fd;
+	unsigned int slot;	/* a part of every page that it alone writes */
+	int error;
+	long differs;
+};
+
+static void *write_slots(void *arg)
+{
+	struct slot_writer *w = arg;
+	off_t off = w->slot * 512;
+	char out[512], in[512];
+	unsigned int i;
+
+	for (i = 0; i < ROUNDS && !w->error && w->differs < 0; i++) {
+		off_t at = off + (i % 2) * PAGE;
+
+		pattern(out, sizeof(out), at, i);
+		if (pwrite(w->fd, out, sizeof(out), at) != sizeof(out) ||
+		    pread(w->fd, in, sizeof(in), at) != sizeof(in))
+			w->error = errno ?: EIO;
+		w->differs = pattern_differs(in, sizeof(in), at, i);
+	}
+	return NULL;
+}
+
+/* Each handle in a thread of its own, on its parts of shared pages: nobody's write is lost. */
+TEST_F_TIMEOUT(mixed, threads, IO_TIMEOUT)
+{
+	int fd[] = { self->pass, self->cached, self->direct };
+	struct slot_writer w[6];
+	pthread_t t[6];
+	unsigned int i;
+
+	for (i = 0; i < 6; i++) {
+		w[i] = (struct slot_writer){
+			.fd = fd[i % 3], .slot = i, .differs = -1,
+		};
+		ASSERT_EQ(0, pthread_create(&t[i], NULL, write_slots, &w[i]));
+	}
+	for (i = 0; i < 6; i++) {
+		pthread_join(t[i], NULL);
+		EXPECT_EQ(0, w[i].error) TH_LOG("writer %u", i);
+		EXPECT_EQ(-1, w[i].differs) TH_LOG("writer %u", i);
+	}
+	ASSERT_EQ(0, fsync(self->cached));
+	for (i = 0; i < 12; i++) {
+		EXPECT_EQ(-1, lower_differs(&self->s, "f",
+					    (i / 2) * 512 + (i % 2) * PAGE, 512,
+					    ROUNDS - 2 + i % 2));
+	}
+	EXPECT_EQ(LEN, size_of(self->pass));
+}
+
+/* A truncate by one handle cuts what the others have cached and what they see. */
+TEST_F_TIMEOUT(mixed, truncate, IO_TIMEOUT)
+{
+	int fd[] = { self->pass, self->cached, self->direct };
+	unsigned int i, j;
+
+	for (i = 0; i < 3; i++) {
+		pattern(self->buf, LEN, 0, 2 + i);
+		ASSERT_EQ(LEN, pwrite(fd[(i + 1) % 3], self->buf, LEN, 0));
+		ASSERT_EQ(0, ftruncate(fd[i], 5000));
+		ASSERT_EQ(0, ftruncate(fd[(i + 2) % 3], LEN));
+		for (j = 0; j < 3; j++) {
+			ASSERT_EQ(LEN, pread(fd[j], self->buf, LEN, 0));
+			EXPECT_EQ(-1, pattern_differs(self->buf, 5000, 0, 2 + i));
+			EXPECT_TRUE(all_zero(self->buf + 5000, LEN - 5000));
+			EXPECT_EQ(LEN, size_of(fd[j]));
+		}
+	}
+}
+
+TEST_HARNESS_MAIN
