@@ -431,6 +431,16 @@ TEST_F_TIMEOUT(same, rwf_flags, IO_TIMEOUT)
 				pwritev2(fd, &iov, 1, 4096, flags[i]);
 			e[n] = errno;
 		}
+		/*
+		 * Dropping the cache is only advice: whether a page is still
+		 * there, the two files may answer differently.
+		 */
+		if (cold && (flags[i] & RWF_NOWAIT))
+			for (n = 0; n < 4; n++)
+				if (r[n] == -1 && e[n] == EAGAIN) {
+					r[n] = 4096;
+					e[n] = 0;
+				}
 		if (r[1] != r[0] || r[2] != r[3] || e[0] != e[1] || e[2] != e[3])
 			TH_LOG("flags %#x direct %d cold %d", flags[i], o_direct, cold);
 		EXPECT_EQ(r[1], r[0]);
