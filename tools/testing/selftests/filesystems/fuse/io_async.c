@@ -621,6 +621,7 @@ TEST_F_TIMEOUT(nowait, errors, IO_TIMEOUT)
 	}
 	EXPECT_EQ(-EBADF, uring_do(&self->u, IORING_OP_READ, 999, self->buf,
 				   BLOCK, 0));
+	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, 0));
 	EXPECT_EQ(0, uring_do(&self->u, IORING_OP_READ, self->fd, self->buf,
 			      BLOCK, LEN));
 }

@@ -1,0 +1,536 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Attributes after passthrough I/O: the size at once, the rest with the next
+ * stat, though the server lets them be cached for an hour.
+ */
+#define _GNU_SOURCE
+#include <sys/mount.h>
+#include <sys/sendfile.h>
+#include <sys/uio.h>
+
+#include "io_async.h"
+#include "io_test.h"
+
+#define LEN	(64 * KIB)
+
+FIXTURE(attrs) {
+	struct fuse_server s;
+	char *buf;
+	int fd, lower;
+};
+
+FIXTURE_VARIANT(attrs) { bool writeback; };
+FIXTURE_VARIANT_ADD(attrs, writethrough) { .writeback = false };
+FIXTURE_VARIANT_ADD(attrs, writeback) { .writeback = true };
+
+FIXTURE_SETUP(attrs)
+{
+	struct stat st;
+
+	self->s.writeback = variant->writeback;
+	ASSERT_EQ(0, fuse_server_start(&self->s));
+	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	self->buf = pages(2 * LEN);
+	ASSERT_NE(NULL, self->buf);
+	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	self->lower = lower_open(&self->s, "f", O_RDWR);
+	ASSERT_LE(0, self->fd);
+	ASSERT_LE(0, self->lower);
+	/* Cached now. */
+	ASSERT_EQ(0, fstat(self->fd, &st));
+	ASSERT_EQ(LEN, st.st_size);
+}
+
+FIXTURE_TEARDOWN(attrs)
+{
+	EXPECT_EQ(0, server_io(&self->s));
+	close(self->fd);
+	close(self->lower);
+	fuse_server_stop(&self->s);
+}
+
+/* Every way to ask for the size gives that of the lower file. */
+static bool size_everywhere(struct fuse_server *s, int fd, off_t want)
+{
+	char buf[16];
+	struct stat st, low;
+	struct statx stx;
+	off_t pos;
+	bool ok;
+	int flags = fcntl(fd, F_GETFL);
+
+	/* The reads here are small ones. */
+	fcntl(fd, F_SETFL, flags & ~O_DIRECT);
+	fstatat(s->dirfd, "f", &low, 0);
+	pos = lseek(fd, 0, SEEK_CUR);
+	ok = low.st_size == want &&
+		lseek(fd, 0, SEEK_END) == want &&
+		!fstat(fd, &st) && st.st_size == want &&
+		!stat(fuse_path(s, "f"), &st) && st.st_size == want &&
+		!statx(AT_FDCWD, fuse_path(s, "f"), AT_STATX_DONT_SYNC, STATX_SIZE,
+		       &stx) && (off_t)stx.stx_size == want &&
+		pread(fd, buf, sizeof(buf), want) == 0 &&
+		(!want || pread(fd, buf, sizeof(buf), want - 1) == 1) &&
+		lseek(fd, want, SEEK_DATA) == -1 && errno == ENXIO;
+	lseek(fd, pos, SEEK_SET);
+	fcntl(fd, F_SETFL, flags);
+	if (!ok)
+		printf("# size wanted %lld, lower %lld\n", (long long)want,
+		       (long long)low.st_size);
+	return ok;
+}
+
+/* lseek(SEEK_END) first of all, before any stat could have refreshed the size. */
+TEST_F_TIMEOUT(attrs, seek_end_at_once, IO_TIMEOUT)
+{
+	unsigned int i;
+
+	for (i = 1; i <= 8; i++) {
+		ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, LEN + (i - 1) * 10));
+		ASSERT_EQ(LEN + i * 10, lseek(self->fd, 0, SEEK_END));
+	}
+	EXPECT_EQ(0, fuse_server_count(&self->s, FUSE_GETATTR));
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, LEN + 80));
+}
+
+/* Appends, extending writes, writes beyond the end, vectors, spliced bytes. */
+TEST_F_TIMEOUT(attrs, size_after_write, IO_TIMEOUT)
+{
+	struct iovec iov[] = { { self->buf, 100 }, { self->buf, 23 } };
+	int p[2];
+	off_t size = LEN;
+
+	ASSERT_EQ(LEN, lseek(self->fd, 0, SEEK_END));
+	ASSERT_EQ(5, write(self->fd, self->buf, 5));
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, size += 5));
+
+	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, O_APPEND));
+	ASSERT_EQ(7, write(self->fd, self->buf, 7));
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, size += 7));
+	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, 0));
+
+	ASSERT_EQ(123, pwritev2(self->fd, iov, 2, 0, RWF_APPEND));
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, size += 123));
+
+	ASSERT_EQ(1, pwrite(self->fd, "x", 1, size + 10000));
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, size += 10001));
+
+	ASSERT_EQ(0, pipe(p));
+	ASSERT_EQ(6, write(p[1], "splice", 6));
+	ASSERT_EQ(size, lseek(self->fd, 0, SEEK_END));
+	ASSERT_EQ(6, splice(p[0], NULL, self->fd, NULL, 6, 0));
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, size += 6));
+	close(p[0]);
+	close(p[1]);
+
+	/* An overwrite changes nothing. */
+	ASSERT_EQ(100, pwrite(self->fd, self->buf, 100, 0));
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, size));
+}
+
+/* Native AIO and io_uring, buffered and direct, at the end of the file. */
+TEST_F_TIMEOUT(attrs, size_after_async, IO_TIMEOUT)
+{
+	struct iocb iocb, *p = &iocb;
+	off_t size = LEN;
+	struct io_event ev;
+	aio_context_t ctx;
+	struct uring u;
+	int o_direct;
+
+	ASSERT_EQ(0, aio_setup(1, &ctx));
+	ASSERT_EQ(0, uring_setup(&u, 4));
+	for (o_direct = 0; o_direct < 2; o_direct++) {
+		ASSERT_EQ(0, fcntl(self->fd, F_SETFL, o_direct ? O_DIRECT : 0));
+		/* Not every lower file system has it. */
+		if (o_direct && pread(self->fd, self->buf, BLOCK, 0) < 0)
+			break;
+		aio_prep(&iocb, IOCB_CMD_PWRITE, self->fd, self->buf, BLOCK,
+			 size, 0);
+		ASSERT_EQ(1, aio_submit(ctx, 1, &p));
+		ASSERT_EQ(1, aio_wait(ctx, 1, &ev));
+		ASSERT_EQ(BLOCK, ev.res);
+		EXPECT_EQ(size + BLOCK, lseek(self->fd, 0, SEEK_END));
+		EXPECT_TRUE(size_everywhere(&self->s, self->fd, size += BLOCK));
+
+		ASSERT_EQ(BLOCK, uring_do(&u, IORING_OP_WRITE, self->fd,
+					  self->buf, BLOCK, size));
+		EXPECT_EQ(size + BLOCK, lseek(self->fd, 0, SEEK_END));
+		EXPECT_TRUE(size_everywhere(&self->s, self->fd, size += BLOCK));
+	}
+	uring_destroy(&u);
+	EXPECT_EQ(0, aio_destroy(ctx));
+}
+
+/* ftruncate, truncate by path, O_TRUNC, fallocate; and writes after each. */
+TEST_F_TIMEOUT(attrs, size_after_truncate, IO_TIMEOUT)
+{
+	int fd;
+
+	ASSERT_EQ(0, ftruncate(self->fd, 1000));
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, 1000));
+	ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, 2000));
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, 2010));
+	ASSERT_EQ(0, truncate(fuse_path(&self->s, "f"), 5000));
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, 5000));
+	ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, 5000));
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, 5010));
+
+	fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_WRONLY | O_TRUNC);
+	ASSERT_LE(0, fd);
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, 0));
+	ASSERT_EQ(10, write(fd, self->buf, 10));
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, 10));
+	close(fd);
+
+	if (!fallocate(self->fd, 0, 0, 30000)) {
+		EXPECT_TRUE(size_everywhere(&self->s, self->fd, 30000));
+	}
+}
+
+/* SEEK_DATA and SEEK_HOLE find what passthrough wrote where the lower file has it. */
+TEST_F_TIMEOUT(attrs, seek_data_hole, IO_TIMEOUT)
+{
+	off_t at, next;
+	int n;
+
+	ASSERT_EQ(0, ftruncate(self->fd, 0));
+	ASSERT_EQ(4096, pwrite(self->fd, self->buf, 4096, 1 << 20));
+	ASSERT_EQ(4096, pwrite(self->fd, self->buf, 4096, 3 << 20));
+	for (at = 0, n = 0; n < 8; n++, at = next) {
+		next = lseek(self->lower, at, n & 1 ? SEEK_HOLE : SEEK_DATA);
+		ASSERT_EQ(next, lseek(self->fd, at, n & 1 ? SEEK_HOLE : SEEK_DATA));
+		if (next < 0)
+			break;
+	}
+	EXPECT_LT(2, n);
+}
+
+/* As cp and tail do it: fstat, then read that much; and copy_file_range. */
+TEST_F_TIMEOUT(attrs, copies_see_all, IO_TIMEOUT)
+{
+	int to = fs_open(&self->s, OPEN_PASSTHROUGH, "copy", O_RDWR | O_CREAT);
+	int from = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDONLY);
+	loff_t in = 0, out = 0;
+	off_t off = LEN;
+
+	ASSERT_LE(0, to);
+	ASSERT_LE(0, from);
+	pattern(self->buf, 5000, LEN, 1);
+	ASSERT_EQ(5000, pwrite(self->fd, self->buf, 5000, LEN));
+	EXPECT_EQ(LEN + 5000, copy_file_range(from, &in, to, &out, 1 << 20, 0));
+	EXPECT_EQ(LEN + 5000, size_of(to));
+	EXPECT_EQ(-1, lower_differs(&self->s, "copy", 0, LEN + 5000, 1));
+
+	ASSERT_EQ(100, pwrite(self->fd, self->buf, 100, LEN + 5000));
+	EXPECT_EQ(5100, sendfile(to, from, &off, 1 << 20));
+	EXPECT_EQ(LEN + 5100, size_of(from));
+	close(from);
+	close(to);
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+static bool same_attrs(struct fuse_server *s, int fd)
+{
+	struct stat a, b, c;
+
+	if (fstat(fd, &a) || stat(fuse_path(s, "f"), &c) ||
+	    fstatat(s->dirfd, "f", &b, 0))
+		return false;
+	return same_time(a.st_mtim, b.st_mtim) && same_time(a.st_ctim, b.st_ctim) &&
+		same_time(a.st_atim, b.st_atim) && a.st_size == b.st_size &&
+		a.st_blocks == b.st_blocks && a.st_mode == b.st_mode &&
+		same_time(c.st_mtim, b.st_mtim);
+}
+
+static void make_old(struct fuse_server *s)
+{
+	struct timespec ts[2] = { { .tv_sec = 1000 }, { .tv_sec = 2000 } };
+
+	utimensat(s->dirfd, "f", ts, 0);
+}
+
+/* mtime, ctime and blocks of the lower file are seen after each kind of write. */
+TEST_F_TIMEOUT(attrs, times_after_write, IO_TIMEOUT)
+{
+	struct uring u;
+	struct stat st;
+	int i, p[2];
+
+	ASSERT_EQ(0, uring_setup(&u, 4));
+	ASSERT_EQ(0, pipe(p));
+	for (i = 0; i < 5; i++) {
+		make_old(&self->s);
+		switch (i) {
+		case 0:
+			ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, 0));
+			break;
+		case 1:
+			ASSERT_EQ(LEN, pwrite(self->fd, self->buf, LEN, LEN));
+			break;
+		case 2:
+			ASSERT_EQ(10, uring_do(&u, IORING_OP_WRITE, self->fd,
+					       self->buf, 10, 0));
+			break;
+		case 3:
+			ASSERT_EQ(1, write(p[1], "x", 1));
+			ASSERT_EQ(1, splice(p[0], NULL, self->fd, NULL, 1, 0));
+			break;
+		case 4:
+			ASSERT_EQ(0, ftruncate(self->fd, 100));
+			break;
+		}
+		EXPECT_TRUE(same_attrs(&self->s, self->fd)) TH_LOG("case %d", i);
+		ASSERT_EQ(0, fstat(self->fd, &st));
+		EXPECT_LT(2000, st.st_mtim.tv_sec) TH_LOG("case %d", i);
+	}
+	close(p[0]);
+	close(p[1]);
+	uring_destroy(&u);
+}
+
+/* Writes by a shared mapping move the lower file's times, and a stat shows them. */
+TEST_F_TIMEOUT(attrs, times_after_mapping, IO_TIMEOUT)
+{
+	char *p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd, 0);
+	struct stat st;
+	int i;
+
+	ASSERT_NE(MAP_FAILED, p);
+	for (i = 0; i < 3; i++) {
+		make_old(&self->s);
+		ASSERT_EQ(0, fstat(self->fd, &st));
+		p[i * 4096] = 'x';
+		ASSERT_EQ(0, msync(p, LEN, MS_SYNC));
+		EXPECT_TRUE(same_attrs(&self->s, self->fd));
+		ASSERT_EQ(0, fstat(self->fd, &st));
+		EXPECT_LT(2000, st.st_mtim.tv_sec);
+	}
+	munmap(p, LEN);
+}
+
+/* Times that the client sets stay until it writes again; nobody flushes others over them. */
+TEST_F_TIMEOUT(attrs, times_set, IO_TIMEOUT)
+{
+	struct timespec ts[2] = { { .tv_sec = 5000 }, { .tv_sec = 6000 } };
+	struct stat st;
+
+	ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, 0));
+	ASSERT_EQ(0, futimens(self->fd, ts));
+	EXPECT_TRUE(same_attrs(&self->s, self->fd));
+	ASSERT_EQ(0, fstat(self->fd, &st));
+	EXPECT_EQ(6000, st.st_mtim.tv_sec);
+	ASSERT_EQ(0, fsync(self->fd));
+	close(self->fd);
+	ASSERT_EQ(0, fstat(self->lower, &st));
+	EXPECT_EQ(6000, st.st_mtim.tv_sec);
+
+	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, 0));
+	EXPECT_TRUE(same_attrs(&self->s, self->fd));
+	ASSERT_EQ(0, fstat(self->lower, &st));
+	EXPECT_LT(6000, st.st_mtim.tv_sec);
+}
+
+/* Writing costs no SETATTR, then or at fsync and close, not with a write-back cache either. */
+TEST_F_TIMEOUT(attrs, no_times_flushed, IO_TIMEOUT)
+{
+	struct stat before, after;
+
+	ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, 0));
+	make_old(&self->s);
+	ASSERT_EQ(0, fstat(self->lower, &before));
+	ASSERT_EQ(0, fsync(self->fd));
+	close(self->fd);
+	self->fd = -1;
+	fuse_server_wait(&self->s, FUSE_RELEASE, 1);
+	EXPECT_EQ(0, fuse_server_count(&self->s, FUSE_SETATTR));
+	ASSERT_EQ(0, fstat(self->lower, &after));
+	EXPECT_TRUE(same_time(before.st_mtim, after.st_mtim));
+}
+
+/* A stat after a write asks the server, one without a write in between does not, when closed. */
+TEST_F_TIMEOUT(attrs, cached_again_after_close, IO_TIMEOUT)
+{
+	unsigned long count;
+	struct stat st;
+
+	ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, LEN));
+	close(self->fd);
+	self->fd = -1;
+	fuse_server_wait(&self->s, FUSE_RELEASE, 1);
+	ASSERT_EQ(0, stat(fuse_path(&self->s, "f"), &st));
+	EXPECT_EQ(LEN + 10, st.st_size);
+	count = fuse_server_count(&self->s, FUSE_GETATTR);
+	EXPECT_LT(0, count);
+	if (variant->writeback)
+		return;
+	ASSERT_EQ(0, stat(fuse_path(&self->s, "f"), &st));
+	ASSERT_EQ(0, stat(fuse_path(&self->s, "f"), &st));
+	EXPECT_EQ(count, fuse_server_count(&self->s, FUSE_GETATTR));
+}
+
+struct cutter {
+	struct fuse_server *s;
+	int fd;
+	char *buf;
+	bool stop;
+	int error;
+};
+
+static void *write_on(void *arg)
+{
+	struct cutter *c = arg;
+	struct iocb iocb, *p = &iocb;
+	struct io_event ev;
+	aio_context_t ctx;
+	unsigned int i;
+
+	if (aio_setup(1, &ctx)) {
+		c->error = 1;
+		return NULL;
+	}
+	for (i = 0; !__atomic_load_n(&c->stop, __ATOMIC_ACQUIRE); i++) {
+		off_t off = (i % 16) * BLOCK;
+
+		if (i & 1) {
+			if (pwrite(c->fd, c->buf, BLOCK, off) != BLOCK)
+				c->error = errno;
+			continue;
+		}
+		aio_prep(&iocb, IOCB_CMD_PWRITE, c->fd, c->buf, BLOCK, off, 0);
+		if (aio_submit(ctx, 1, &p) != 1 || aio_wait(ctx, 1, &ev) != 1 ||
+		    ev.res != BLOCK)
+			c->error = EIO;
+	}
+	aio_destroy(ctx);
+	return NULL;
+}
+
+/*
+ * Truncates by descriptor and by path while others write, by themselves and
+ * asynchronously: the size is never left beyond the lower file's, nor short of it.
+ */
+TEST_F_TIMEOUT(attrs, truncate_races, IO_TIMEOUT)
+{
+	struct cutter c[2];
+	pthread_t t[2];
+	unsigned int i, round;
+
+	for (round = 0; round < 6; round++) {
+		for (i = 0; i < 2; i++) {
+			c[i] = (struct cutter){ .s = &self->s, .buf = self->buf };
+			c[i].fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+			if (i && pread(c[i].fd, self->buf, BLOCK, 0) >= 0)
+				fcntl(c[i].fd, F_SETFL, O_DIRECT);
+			if (pread(c[i].fd, self->buf, BLOCK, 0) < 0)
+				fcntl(c[i].fd, F_SETFL, 0);
+			ASSERT_EQ(0, pthread_create(&t[i], NULL, write_on, &c[i]));
+		}
+		for (i = 0; i < 40; i++) {
+			if (i & 1) {
+				ASSERT_EQ(0, ftruncate(self->fd, i * 1000));
+			} else {
+				ASSERT_EQ(0, truncate(fuse_path(&self->s, "f"),
+						      i * 777));
+			}
+		}
+		for (i = 0; i < 2; i++) {
+			__atomic_store_n(&c[i].stop, true, __ATOMIC_RELEASE);
+			pthread_join(t[i], NULL);
+			EXPECT_EQ(0, c[i].error);
+		}
+		EXPECT_EQ(size_of(self->lower), lseek(self->fd, 0, SEEK_END));
+		EXPECT_TRUE(size_everywhere(&self->s, self->fd,
+					    size_of(self->lower)));
+		for (i = 0; i < 2; i++)
+			close(c[i].fd);
+	}
+}
+
+/* atime, with the rule of the mount that the server reaches the lower file by. */
+FIXTURE(atime) {
+	struct fuse_server s;
+	int fd;
+};
+
+FIXTURE_VARIANT(atime) {
+	unsigned long flags;
+	bool first;	/* does the first read of a modified file move it? */
+	bool second;	/* and the second? */
+};
+
+FIXTURE_VARIANT_ADD(atime, strict) { MS_STRICTATIME, true, true };
+FIXTURE_VARIANT_ADD(atime, relative) { MS_RELATIME, true, false };
+FIXTURE_VARIANT_ADD(atime, none) { MS_NOATIME, false, false };
+
+FIXTURE_SETUP(atime)
+{
+	char *dir = self->s.lower;
+
+	ASSERT_EQ(0, fuse_server_start(&self->s));
+	ASSERT_EQ(0, lower_make(&self->s, "f", 4096, 1));
+	ASSERT_EQ(0, mount(dir, dir, NULL, MS_BIND, NULL));
+	ASSERT_EQ(0, mount(NULL, dir, NULL, MS_BIND | MS_REMOUNT | variant->flags,
+			   NULL));
+	close(self->s.dirfd);
+	self->s.dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	ASSERT_LE(0, self->s.dirfd);
+	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	ASSERT_LE(0, self->fd);
+}
+
+FIXTURE_TEARDOWN(atime)
+{
+	EXPECT_EQ(0, server_io(&self->s));
+	close(self->fd);
+	umount2(self->s.lower, MNT_DETACH);
+	close(self->s.dirfd);
+	self->s.dirfd = open(self->s.lower, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fuse_server_stop(&self->s);
+}
+
+static bool later(struct timespec a, struct timespec b)
+{
+	return a.tv_sec > b.tv_sec ||
+		(a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
+}
+
+/* A read moves the lower file's atime as its mount says, and stat shows it. */
+TEST_F_TIMEOUT(atime, after_read, IO_TIMEOUT)
+{
+	/* Read long ago, changed since. */
+	struct timespec old[2] = { { .tv_sec = 1000 }, { .tv_sec = 2000 } };
+	struct timespec read_since[2] = { { .tv_nsec = UTIME_NOW }, { .tv_sec = 2000 } };
+	struct timespec now, then;
+	struct stat st, low;
+	char buf[16];
+
+	ASSERT_EQ(0, utimensat(self->s.dirfd, "f", old, 0));
+	ASSERT_EQ(0, fstat(self->fd, &st));
+	ASSERT_EQ(16, pread(self->fd, buf, 16, 0));
+	ASSERT_EQ(0, fstat(self->fd, &st));
+	ASSERT_EQ(0, fstatat(self->s.dirfd, "f", &low, 0));
+	EXPECT_TRUE(same_time(low.st_atim, st.st_atim));
+	EXPECT_EQ(variant->first, st.st_atim.tv_sec > 2000);
+
+	/* Read since it was changed, and the clock has gone on. */
+	ASSERT_EQ(0, utimensat(self->s.dirfd, "f", read_since, 0));
+	do {
+		ASSERT_EQ(16, pread(self->fd, buf, 16, 0));
+		ASSERT_EQ(0, fstatat(self->s.dirfd, "f", &low, 0));
+	} while (variant->first && !later(low.st_atim, low.st_ctim));
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	do {
+		clock_gettime(CLOCK_REALTIME_COARSE, &then);
+	} while (!later(then, now));
+	ASSERT_EQ(16, pread(self->fd, buf, 16, 0));
+	ASSERT_EQ(0, fstat(self->fd, &st));
+	EXPECT_EQ(variant->second, later(st.st_atim, low.st_atim));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A frozen lower file system: passthrough writes wait for the thaw, reads pass.
+ * FUSE_TEST_LOWER names a file system that may be frozen.
+ */
+#define _GNU_SOURCE
+#include <linux/fs.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "io_async.h"
+#include "io_test.h"
+
+#define LEN	(16 * PAGE)
+
+FIXTURE(freeze) {
+	struct fuse_server s;
+	char *buf;
+	int fd;
+	int top;	/* of the lower file system */
+	pid_t guard;
+};
+
+/* Nothing may stay frozen, however the test ends. */
+static pid_t guard_start(int top)
+{
+	pid_t parent = getpid(), pid = fork();
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGUSR1);
+	setpgid(0, 0);
+	if (getppid() == parent) {
+		sigset_t set;
+		int sig;
+
+		sigemptyset(&set);
+		sigaddset(&set, SIGUSR1);
+		sigprocmask(SIG_BLOCK, &set, NULL);
+		sigwait(&set, &sig);
+	}
+	ioctl(top, FITHAW, 0);
+	_exit(0);
+}
+
+FIXTURE_SETUP(freeze)
+{
+	sigset_t set;
+
+	/* Blocked before the guard can get it. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+
+	ASSERT_EQ(0, fuse_server_start(&self->s));
+	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	self->buf = pages(LEN);
+	ASSERT_NE(NULL, self->buf);
+	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	ASSERT_LE(0, self->fd);
+	/* Warm: a read that has to look for blocks is another matter. */
+	ASSERT_EQ(LEN, pread(self->fd, self->buf, LEN, 0));
+	self->top = open(getenv("FUSE_TEST_LOWER") ?: "/", O_RDONLY | O_CLOEXEC);
+	self->guard = guard_start(self->top);
+	ASSERT_LT(0, self->guard);
+}
+
+FIXTURE_TEARDOWN(freeze)
+{
+	int status;
+
+	EXPECT_EQ(0, server_io(&self->s));
+	ioctl(self->top, FITHAW, 0);
+	kill(self->guard, SIGUSR1);
+	waitpid(self->guard, &status, 0);
+	close(self->fd);
+	close(self->top);
+	fuse_server_stop(&self->s);
+}
+
+/* 0, or -1 where this lower file system cannot be frozen, or is not ours to. */
+static int freeze_lower(FIXTURE_DATA(freeze) *self)
+{
+	if (!getenv("FUSE_TEST_LOWER"))
+		return -1;
+	return ioctl(self->top, FIFREEZE, 0);
+}
+
+static void thaw_lower(FIXTURE_DATA(freeze) *self)
+{
+	ioctl(self->top, FITHAW, 0);
+}
+
+#define FREEZE_OR_SKIP(self)						\
+	if (freeze_lower(self)) {					\
+		if (getenv("FUSE_TEST_LOWER"))				\
+			ASSERT_EQ(EOPNOTSUPP, errno);			\
+		SKIP(return, "the lower file system cannot be frozen");	\
+	}
+
+struct one_io {
+	int fd;
+	char *buf;
+	off_t off;
+	int pipe;
+	ssize_t ret;
+};
+
+static void call_write(void *arg)
+{
+	struct one_io *io = arg;
+
+	io->ret = pwrite(io->fd, io->buf, PAGE, io->off);
+}
+
+static void call_splice(void *arg)
+{
+	struct one_io *io = arg;
+	loff_t off = io->off;
+
+	io->ret = splice(io->pipe, NULL, io->fd, &off, PAGE, 0);
+}
+
+static void call_store(void *arg)
+{
+	struct one_io *io = arg;
+
+	pattern(io->buf, PAGE, io->off, 2);
+	io->ret = PAGE;
+}
+
+/* A write waits and is there after the thaw; reads by any handle go on meanwhile. */
+TEST_F_TIMEOUT(freeze, write_waits_read_passes, IO_TIMEOUT)
+{
+	struct one_io io = { .fd = self->fd, .buf = self->buf };
+	struct blocker b;
+	char in[PAGE];
+
+	FREEZE_OR_SKIP(self);
+	pattern(self->buf, PAGE, 0, 2);
+	EXPECT_TRUE(blocker_start(&b, call_write, &io));
+	EXPECT_EQ(PAGE, pread(self->fd, in, PAGE, 4 * PAGE));
+	EXPECT_EQ(-1, pattern_differs(in, PAGE, 4 * PAGE, 1));
+	EXPECT_EQ(PAGE, pread(self->fd, in, PAGE, 0));
+	EXPECT_EQ(-1, pattern_differs(in, PAGE, 0, 1));
+	EXPECT_FALSE(blocker_done(&b));
+
+	thaw_lower(self);
+	blocker_join(&b);
+	EXPECT_EQ(PAGE, io.ret);
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, PAGE, 2));
+}
+
+/* RWF_NOWAIT does not wait for a thaw. */
+TEST_F_TIMEOUT(freeze, nowait_write, IO_TIMEOUT)
+{
+	struct iovec iov = { self->buf, PAGE };
+	ssize_t ret;
+
+	FREEZE_OR_SKIP(self);
+	ret = pwritev2(self->fd, &iov, 1, 0, RWF_NOWAIT);
+	EXPECT_EQ(-1, ret);
+	EXPECT_TRUE(errno == EAGAIN || errno == EOPNOTSUPP);
+	thaw_lower(self);
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, PAGE, 1));
+}
+
+/* A splice waits with the pipe free for others: freeze protection is taken first. */
+TEST_F_TIMEOUT(freeze, splice_waits, IO_TIMEOUT)
+{
+	struct one_io io = { .fd = self->fd };
+	struct blocker b;
+	int p[2];
+
+	ASSERT_EQ(0, pipe2(p, O_CLOEXEC));
+	FREEZE_OR_SKIP(self);
+	pattern(self->buf, PAGE, 0, 2);
+	ASSERT_EQ(PAGE, write(p[1], self->buf, PAGE));
+	io.pipe = p[0];
+	EXPECT_TRUE(blocker_start(&b, call_splice, &io));
+	EXPECT_EQ(1, write(p[1], "x", 1));
+	thaw_lower(self);
+	blocker_join(&b);
+	EXPECT_EQ(PAGE, io.ret);
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, PAGE, 2));
+	close(p[0]);
+	close(p[1]);
+}
+
+/* A store to a clean page of a shared mapping waits, too. */
+TEST_F_TIMEOUT(freeze, mapping_waits, IO_TIMEOUT)
+{
+	struct blocker b;
+	struct one_io io = {};
+
+	io.buf = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(MAP_FAILED, io.buf);
+	FREEZE_OR_SKIP(self);
+	EXPECT_EQ(-1, pattern_differs(io.buf, LEN, 0, 1));
+	EXPECT_TRUE(blocker_start(&b, call_store, &io));
+	thaw_lower(self);
+	blocker_join(&b);
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, PAGE, 2));
+	munmap(io.buf, LEN);
+}
+
+/* io_uring: a write that waits is overtaken by a read, and ends after the thaw. */
+TEST_F_TIMEOUT(freeze, uring_out_of_order, IO_TIMEOUT)
+{
+	struct io_uring_cqe cqe;
+	struct uring u;
+	int i;
+
+	ASSERT_EQ(0, uring_setup(&u, 8));
+	FREEZE_OR_SKIP(self);
+	pattern(self->buf, 2 * PAGE, 0, 2);
+	for (i = 0; i < 2; i++)
+		uring_prep(&u, IORING_OP_WRITE, self->fd, self->buf + i * PAGE,
+			   PAGE, i * PAGE, i);
+	uring_prep(&u, IORING_OP_READ, self->fd, self->buf + 4 * PAGE, PAGE,
+		   4 * PAGE, 2);
+	ASSERT_EQ(0, uring_enter(&u, 1));
+	ASSERT_EQ(0, uring_wait(&u, &cqe));
+	EXPECT_EQ(2, cqe.user_data);
+	EXPECT_EQ(PAGE, cqe.res);
+	EXPECT_EQ(-1, pattern_differs(self->buf + 4 * PAGE, PAGE, 4 * PAGE, 1));
+	EXPECT_FALSE(uring_peek(&u, &cqe));
+
+	thaw_lower(self);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, uring_wait(&u, &cqe));
+		EXPECT_EQ(PAGE, cqe.res);
+	}
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, 2 * PAGE, 2));
+	uring_destroy(&u);
+}
+
+/* Direct async writes in flight are done when the freeze is; a freeze balances with them. */
+TEST_F_TIMEOUT(freeze, aio_before_freeze, IO_TIMEOUT)
+{
+	static struct iocb iocb[16], *p[16];
+	static struct io_event ev[16];
+	aio_context_t ctx;
+	int i, round;
+
+	if (fcntl(self->fd, F_SETFL, O_DIRECT) ||
+	    pread(self->fd, self->buf, BLOCK, 0) < 0)
+		fcntl(self->fd, F_SETFL, 0);
+	ASSERT_EQ(0, aio_setup(16, &ctx));
+	for (round = 0; round < 8; round++) {
+		pattern(self->buf, LEN, 0, 2 + round);
+		for (i = 0; i < 16; i++) {
+			aio_prep(&iocb[i], IOCB_CMD_PWRITE, self->fd,
+				 self->buf + i * PAGE, PAGE, i * PAGE, i);
+			p[i] = &iocb[i];
+		}
+		ASSERT_EQ(16, aio_submit(ctx, 16, p));
+		FREEZE_OR_SKIP(self);
+		/* Freezing waited for the writers. */
+		ASSERT_EQ(16, aio_wait(ctx, 16, ev));
+		EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 2 + round));
+		thaw_lower(self);
+	}
+	EXPECT_EQ(0, aio_destroy(ctx));
+}
+
+/* Who is killed while it waits for the thaw dies then at the latest, having written nothing or all. */
+TEST_F_TIMEOUT(freeze, killed_while_waiting, IO_TIMEOUT)
+{
+	int status;
+	pid_t pid;
+
+	FREEZE_OR_SKIP(self);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		pattern(self->buf, PAGE, 0, 2);
+		_exit(pwrite(self->fd, self->buf, PAGE, 0) != PAGE);
+	}
+	EXPECT_TRUE(falls_asleep(pid));
+	kill(pid, SIGKILL);
+	thaw_lower(self);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_TRUE(lower_differs(&self->s, "f", 0, PAGE, 1) == -1 ||
+		    lower_differs(&self->s, "f", 0, PAGE, 2) == -1);
+	/* And its protection is given back: another freeze comes through. */
+	ASSERT_EQ(0, freeze_lower(self));
+	thaw_lower(self);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Notification, locks and leases: of which file, FUSE's or the lower one. */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <sys/fanotify.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/wait.h>
+
+#include "io_async.h"
+#include "io_test.h"
+
+#define LEN	8192
+
+FIXTURE(notify) {
+	struct fuse_server s;
+	char *buf;
+	int fd;
+	int fuse, lower;	/* inotify, each on its file */
+};
+
+FIXTURE_SETUP(notify)
+{
+	ASSERT_EQ(0, fuse_server_start(&self->s));
+	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	self->buf = pages(LEN);
+	ASSERT_NE(NULL, self->buf);
+	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	ASSERT_LE(0, self->fd);
+	self->fuse = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	self->lower = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	ASSERT_LE(0, inotify_add_watch(self->fuse, fuse_path(&self->s, "f"),
+				       IN_ACCESS | IN_MODIFY | IN_CLOSE));
+	ASSERT_LE(0, inotify_add_watch(self->lower, lower_path(&self->s, "f"),
+				       IN_ACCESS | IN_MODIFY | IN_CLOSE));
+}
+
+FIXTURE_TEARDOWN(notify)
+{
+	EXPECT_EQ(0, server_io(&self->s));
+	close(self->fd);
+	close(self->fuse);
+	close(self->lower);
+	fuse_server_stop(&self->s);
+}
+
+/* All events that are there, one mask. */
+static uint32_t events(int fd)
+{
+	char buf[4096] __attribute__((aligned(8)));
+	uint32_t mask = 0;
+	ssize_t n, at;
+
+	while ((n = read(fd, buf, sizeof(buf))) > 0)
+		for (at = 0; at < n;) {
+			struct inotify_event *e = (void *)(buf + at);
+
+			mask |= e->mask;
+			at += sizeof(*e) + e->len;
+		}
+	return mask;
+}
+
+/* A read or write by the client is an event of the FUSE file and of the lower file. */
+TEST_F_TIMEOUT(notify, inotify_sync, IO_TIMEOUT)
+{
+	int p[2];
+
+	ASSERT_EQ(10, pread(self->fd, self->buf, 10, 0));
+	EXPECT_EQ(IN_ACCESS, events(self->fuse));
+	EXPECT_EQ(IN_ACCESS, events(self->lower));
+
+	ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, 0));
+	EXPECT_EQ(IN_MODIFY, events(self->fuse));
+	EXPECT_EQ(IN_MODIFY, events(self->lower));
+
+	ASSERT_EQ(0, pipe2(p, O_CLOEXEC));
+	ASSERT_EQ(10, splice(self->fd, NULL, p[1], NULL, 10, 0));
+	ASSERT_EQ(10, splice(p[0], NULL, self->fd, NULL, 10, 0));
+	/* Splice itself reports nothing to the outer file in 6.1. */
+	events(self->fuse);
+	EXPECT_EQ(IN_MODIFY, events(self->lower) & IN_MODIFY);
+	close(p[0]);
+	close(p[1]);
+}
+
+/* So is one by io_uring. */
+TEST_F_TIMEOUT(notify, inotify_uring, IO_TIMEOUT)
+{
+	struct uring u;
+
+	ASSERT_EQ(0, uring_setup(&u, 4));
+	ASSERT_EQ(10, uring_do(&u, IORING_OP_WRITE, self->fd, self->buf, 10, 0));
+	EXPECT_EQ(IN_MODIFY, events(self->fuse));
+	EXPECT_EQ(IN_MODIFY, events(self->lower));
+	ASSERT_EQ(10, uring_do(&u, IORING_OP_READ, self->fd, self->buf, 10, 0));
+	EXPECT_EQ(IN_ACCESS, events(self->fuse));
+	EXPECT_EQ(IN_ACCESS, events(self->lower));
+	uring_destroy(&u);
+}
+
+/* The close of the client is one of the FUSE file; the lower file's comes with it. */
+TEST_F_TIMEOUT(notify, inotify_close, IO_TIMEOUT)
+{
+	uint32_t mask = 0;
+
+	close(self->fd);
+	self->fd = -1;
+	EXPECT_EQ(IN_CLOSE_WRITE, events(self->fuse));
+	/* The server's descriptor is the last reference. */
+	fuse_server_wait(&self->s, FUSE_RELEASE, 1);
+	while (!mask) {
+		mask = events(self->lower);
+		sched_yield();
+	}
+	EXPECT_EQ(IN_CLOSE_WRITE, mask);
+}
+
+/* Who writes to the lower file itself is not seen by a watch of the FUSE file. */
+TEST_F_TIMEOUT(notify, inotify_lower_alone, IO_TIMEOUT)
+{
+	int fd = lower_open(&self->s, "f", O_RDWR);
+
+	ASSERT_EQ(10, pwrite(fd, self->buf, 10, 0));
+	EXPECT_EQ(0, events(self->fuse));
+	EXPECT_EQ(IN_MODIFY, events(self->lower));
+	close(fd);
+}
+
+/* fanotify, by inode mark, says the same, and names the client as who did it. */
+TEST_F_TIMEOUT(notify, fanotify, IO_TIMEOUT)
+{
+	struct fanotify_event_metadata ev[4] = {};
+	const char *path[] = { fuse_path(&self->s, "f"), lower_path(&self->s, "f") };
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		int fan = fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK | FAN_CLOEXEC,
+					O_RDONLY | O_CLOEXEC);
+
+		ASSERT_LE(0, fan);
+		ASSERT_EQ(0, fanotify_mark(fan, FAN_MARK_ADD, FAN_MODIFY,
+					   AT_FDCWD, path[i]));
+		ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, 0));
+		/* Reading the event opens the file again: by the way now set. */
+		self->s.open_mode = -1;
+		ASSERT_EQ(sizeof(ev[0]), read(fan, ev, sizeof(ev)));
+		EXPECT_EQ(FAN_MODIFY, ev[0].mask);
+		EXPECT_EQ(getpid(), ev[0].pid);
+		close(ev[0].fd);
+		close(fan);
+	}
+}
+
+/* A lock of the FUSE file excludes other FUSE opens, and is not one of the lower file. */
+TEST_F_TIMEOUT(notify, locks, IO_TIMEOUT)
+{
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int other = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	int lower = lower_open(&self->s, "f", O_RDWR);
+
+	ASSERT_LE(0, other);
+	ASSERT_EQ(0, fcntl(self->fd, F_OFD_SETLK, &l));
+	EXPECT_EQ(-1, fcntl(other, F_OFD_SETLK, &l));
+	EXPECT_EQ(EAGAIN, errno);
+	EXPECT_EQ(0, fcntl(lower, F_OFD_SETLK, &l));
+	/* Locks are advice: the I/O goes on. */
+	EXPECT_EQ(10, pwrite(other, self->buf, 10, 0));
+
+	ASSERT_EQ(0, flock(self->fd, LOCK_EX));
+	EXPECT_EQ(-1, flock(other, LOCK_EX | LOCK_NB));
+	EXPECT_EQ(EWOULDBLOCK, errno);
+	EXPECT_EQ(0, flock(lower, LOCK_EX | LOCK_NB));
+	close(lower);
+	close(other);
+}
+
+static void lock_file(void *arg)
+{
+	flock(*(int *)arg, LOCK_EX);
+}
+
+/* A lock that has to wait gets its turn when the other open is closed. */
+TEST_F_TIMEOUT(notify, lock_waits, IO_TIMEOUT)
+{
+	int other = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	struct blocker b;
+
+	ASSERT_LE(0, other);
+	ASSERT_EQ(0, flock(self->fd, LOCK_EX));
+	EXPECT_TRUE(blocker_start(&b, lock_file, &other));
+	close(self->fd);
+	self->fd = -1;
+	blocker_join(&b);
+	EXPECT_TRUE(blocker_done(&b));
+	close(other);
+}
+
+static volatile sig_atomic_t signals;
+
+static void count_signal(int sig)
+{
+	signals++;
+}
+
+/* A lease of the FUSE file is broken by opens of the FUSE file, not by writes to the lower one. */
+TEST_F_TIMEOUT(notify, lease, IO_TIMEOUT)
+{
+	int rd, lower;
+
+	signal(SIGIO, count_signal);
+	close(self->fd);
+	self->fd = -1;
+
+	rd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDONLY);
+	ASSERT_LE(0, rd);
+	ASSERT_EQ(0, fcntl(rd, F_SETLEASE, F_RDLCK));
+	lower = lower_open(&self->s, "f", O_WRONLY);
+	ASSERT_EQ(10, pwrite(lower, self->buf, 10, 0));
+	close(lower);
+	EXPECT_EQ(F_RDLCK, fcntl(rd, F_GETLEASE));
+
+	EXPECT_EQ(-1, fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_WRONLY | O_NONBLOCK));
+	EXPECT_EQ(EWOULDBLOCK, errno);
+	while (!signals)
+		sched_yield();
+	ASSERT_EQ(0, fcntl(rd, F_SETLEASE, F_UNLCK));
+	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_WRONLY | O_NONBLOCK);
+	EXPECT_LE(0, self->fd);
+	close(rd);
+}
+
+TEST_HARNESS_MAIN
