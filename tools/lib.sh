@@ -19,13 +19,18 @@ die() {
 }
 
 # step NAME WHAT COMMAND...: run COMMAND with its output in build/log/NAME.log, behind one tidy line
-# that ends with the time it took. A failure shows the end of the log and where the rest is.
+# that ends with the time it took. A failure shows the end of the log and where the rest is. COMMAND may be a function
+# of the caller. It runs in a shell of its own: within a condition, in which step is mostly called, bash ignores
+# set -e in everything it runs, and a function would go on after an error.
 step() {
 	local name=$1 what=$2 began=$SECONDS
 	shift 2
 	mkdir -p "$logs"
 	printf '%-58s ' "$what ..."
-	if ("$@") </dev/null >"$logs/$name.log" 2>&1; then
+	if bash <(declare -p | sed "/^declare -[a-z]*r/d"
+		declare -f
+		echo "set -euo pipefail"
+		echo "\"\$@\"") "$@" </dev/null >"$logs/$name.log" 2>&1; then
 		printf 'ok %4d s\n' $((SECONDS - began))
 		return 0
 	fi
