@@ -25,7 +25,7 @@ series: ## compose the mailable series in build/series/linux-6.1/
 apply: ## put the series onto a 6.1.y tree: make apply KDIR=/path/to/linux
 	@tools/series/apply "$(KDIR)"
 refresh: ## take an edited kernel git tree back into whole files and hook patches: KDIR=...
-	@tools/series/refresh "$(KDIR)"
+	@tools/series/refresh "$(KDIR)" $(BASE)
 module: ## fuse.ko, cuse.ko, virtiofs.ko for Debian 12's kernel (KVER=... for another) in build/module/
 	@tools/series/module $(KVER)
 libfuse: ## Debian 12's libfuse with the passthrough patches in build/libfuse/

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0
+# What the scripts of the series share; sourced after tools/lib.sh, never run.
+# shellcheck shell=bash disable=SC2034,SC2154
+#
+# A patch of the series, patches/linux-6.1/NNNN-name.patch, has
+#
+#	# SPDX line
+#	Subject: of the commit
+#
+#	Message of the commit.
+#
+#	Whole: path             a file that rides in this patch; path/ for all files of a directory
+#	Section: MAINTAINERS    our section of that file rides in this patch
+#	---
+#	diff --git ...          changes to the kernel's files, without index lines; there may be none
+
+patches=$top/patches/linux-6.1
+tarball=/usr/src/linux-source-6.1.tar.xz
+pristine=$build/linux-6.1
+
+shopt -s nullglob
+series=("$patches"/[0-9]*.patch)
+shopt -u nullglob
+
+# Who the series is from: the first maintainer in our section.
+author=$(sed -n 's/^M:[[:space:]]*//p;T;q' "$top/MAINTAINERS")
+
+# field NAME PATCH...: what follows NAME: in the headers
+field() {
+	local name=$1 p
+	shift
+	for p; do
+		sed -n "/^---\$/q; s/^$name: //p" "$p"
+	done
+}
+
+# message PATCH: the commit message, subject first
+message() {
+	sed -n '/^---$/q; /^# /d; /^\(Whole\|Section\): /d; s/^Subject: //; p' "$1" | git stripspace
+}
+
+# wholes PATCH...: the whole files, relative to the top
+wholes() {
+	field Whole "$@" | while read -r path; do
+		case $path in
+		*/) (cd "$top" && find "$path" -type f | sort) ;;
+		*) printf '%s\n' "$path" ;;
+		esac
+	done
+}
+
+# hooked PATCH...: the kernel's files that are changed
+hooked() {
+	{
+		sed -n 's/^diff --git a\/\(.*\) b\/.*/\1/p' "$@"
+		field Section "$@"
+	} | sort -u
+}
+
+# among PATH GLOB...: PATH matches one of them, or there are none
+among() {
+	local path=$1 glob
+	shift
+	[ $# -gt 0 ] || return 0
+	for glob; do
+		# shellcheck disable=SC2053
+		[[ $path != $glob ]] || return 0
+	done
+	return 1
+}
+
+# splice FILE: put our section into the kernel's MAINTAINERS, before the first title that sorts after ours
+splice() {
+	section=$(grep -v '^#' "$top/MAINTAINERS") awk '
+		BEGIN { section = title = ENVIRON["section"]; sub(/\n.*/, "", title) }
+		!put && list && blank && /^[0-9A-Z]/ && $0 > title { print section "\n"; put = 1 }
+		{ blank = /^$/; print }
+		/^3C59X / { list = 1 }
+		END { exit !put }' "$1" >"$1.part"
+	mv "$1.part" "$1"
+}
+
+# put DIR PATCH [GLOB...]: apply one patch, or what of it matches, to the kernel tree in DIR; no fuzz
+put() {
+	local dir patch=$2 f changes=()
+	dir=$(realpath "$1")
+	shift 2
+	while read -r f; do
+		if ! among "$f" "$@"; then
+			continue
+		elif [ "$f" = MAINTAINERS ]; then
+			splice "$dir/$f"
+		else
+			changes+=("--include=$f")
+		fi
+	done < <(hooked "$patch")
+	# Without the ceiling git takes DIR for a part of a repository around it, and skips what is not there.
+	if [ ${#changes[@]} -gt 0 ]; then
+		(cd "$dir" && GIT_CEILING_DIRECTORIES=${dir%/*} git apply --whitespace=nowarn "${changes[@]}" "$patch")
+	fi
+	while read -r f; do
+		if among "$f" "$@"; then
+			mkdir -p "$dir/${f%/*}"
+			cp --remove-destination "$top/$f" "$dir/$f"
+		fi
+	done < <(wholes "$patch")
+}
+
+# base_tree DIR: the pristine files that the series changes, and what tells the version
+base_tree() {
+	local files
+	mapfile -t files < <(hooked "${series[@]}")
+	mkdir -p "$1"
+	(cd "$pristine" && cp --parents -t "$1" Makefile .gitattributes "${files[@]}")
+}
+
+# inputs [GLOB...]: a digest of the series; of the whole files, those that match
+inputs() {
+	(cd "$top" && {
+		cat MAINTAINERS "${series[@]}"
+		wholes "${series[@]}" | while read -r f; do
+			! among "$f" "$@" || sha256sum "$f"
+		done
+	} | sha256sum | cut -d ' ' -f 1)
+}
+
+# version DIR: the version of a kernel tree, or nothing
+version() {
+	sed -n 's/^VERSION = //p; s/^PATCHLEVEL = /./p; s/^SUBLEVEL = /./p' "$1/Makefile" 2>/dev/null | head -n 3 | tr -d '\n'
+}
