@@ -128,3 +128,28 @@ inputs() {
 version() {
 	sed -n 's/^VERSION = //p; s/^PATCHLEVEL = /./p; s/^SUBLEVEL = /./p' "$1/Makefile" 2>/dev/null | head -n 3 | tr -d '\n'
 }
+
+# module_tree DIR PATCH...: what a module build needs of the pristine source, with these patches
+module_tree() {
+	local dir=$1 p
+	shift
+	mkdir -p "$dir"
+	(cd "$pristine" && cp -r --parents -t "$dir" fs/fuse include/uapi/linux/fuse.h)
+	for p; do
+		put "$dir" "$p" 'fs/*' 'include/*'
+	done
+}
+
+# module_build KVER DIR y|n [ARGUMENT...]: build the modules there, with the option on or off; arguments are for make.
+# The tree's own headers come before those of the package, whose configuration does not know the option.
+module_build() {
+	local kver=$1 dir=$2 option=$3 flags=
+	shift 3
+	[ "$option" = n ] || flags=-DCONFIG_FUSE_PASSTHROUGH=1
+	mkdir -p "$dir/inc/linux"
+	cp -p "$dir/include/uapi/linux/fuse.h" "$dir/inc/linux/"
+	make -C "/usr/src/linux-headers-$kver" M="$dir/fs/fuse" -j"$(nproc)" \
+		CONFIG_FUSE_FS=m CONFIG_CUSE=m CONFIG_VIRTIO_FS=m CONFIG_FUSE_DAX=y CONFIG_FUSE_PASSTHROUGH="$option" \
+		NOSTDINC_FLAGS="-nostdinc -I$dir/inc -I$dir/include -I$dir/include/uapi" \
+		KCFLAGS="$flags" "${@:-modules}"
+}
