@@ -798,23 +798,44 @@ static int fuse_passthrough_clean(struct inode *inode,
 }
 
 /*
+ * A stacked file system of 6.1 goes by the flags of its struct file and drops
+ * IOCB_APPEND.  The end of such a file is found here.
+ */
+static bool fuse_passthrough_appends_here(const struct kiocb *kiocb)
+{
+	return (kiocb->ki_flags & IOCB_APPEND) &&
+		file_inode(kiocb->ki_filp)->i_sb->s_stack_depth;
+}
+
+/*
  * With FUSE_WRITEBACK_CACHE a cached writer of some bytes of a page writes back
  * all of it, what it had read of its other bytes before included.  Keep such
- * writers out: they hold the inode lock exclusively.  Without it, no lock.
+ * writers out: they hold the inode lock exclusively.  Without it, no lock, but
+ * among writers that append here.
  */
-static bool fuse_passthrough_lock(struct inode *inode, int flags)
+static bool fuse_passthrough_lock(struct inode *inode,
+				  const struct kiocb *kiocb)
 {
-	if (!get_fuse_conn(inode)->writeback_cache)
-		return true;
-	if (flags & IOCB_NOWAIT)
-		return inode_trylock_shared(inode);
-	inode_lock_shared(inode);
+	bool nowait = kiocb->ki_flags & IOCB_NOWAIT;
+
+	if (fuse_passthrough_appends_here(kiocb)) {
+		if (nowait)
+			return inode_trylock(inode);
+		inode_lock(inode);
+	} else if (get_fuse_conn(inode)->writeback_cache) {
+		if (nowait)
+			return inode_trylock_shared(inode);
+		inode_lock_shared(inode);
+	}
 	return true;
 }
 
-static void fuse_passthrough_unlock(struct inode *inode)
+static void fuse_passthrough_unlock(struct inode *inode,
+				    const struct kiocb *kiocb)
 {
-	if (get_fuse_conn(inode)->writeback_cache)
+	if (fuse_passthrough_appends_here(kiocb))
+		inode_unlock(inode);
+	else if (get_fuse_conn(inode)->writeback_cache)
 		inode_unlock_shared(inode);
 }
 
@@ -969,13 +990,16 @@ static ssize_t fuse_passthrough_write(struct file *file, struct kiocb *kiocb,
 	struct inode *inode = file_inode(file);
 	ssize_t ret = 0;
 
-	if (!fuse_passthrough_lock(inode, kiocb->ki_flags))
+	if (!fuse_passthrough_lock(inode, kiocb))
 		return -EAGAIN;
 
 	if (fuse_passthrough_cached(inode))
 		ret = fuse_passthrough_clean(inode, kiocb, iov_iter_count(from));
 	if (ret)
 		goto out;
+
+	if (fuse_passthrough_appends_here(kiocb))
+		kiocb->ki_pos = i_size_read(file_inode(kiocb->ki_filp));
 
 	if (!READ_ONCE(ff->passthrough_wrote))
 		fuse_passthrough_begin_writing(inode, ff);
@@ -985,7 +1009,7 @@ static ssize_t fuse_passthrough_write(struct file *file, struct kiocb *kiocb,
 		fuse_passthrough_end_write(inode, kiocb->ki_filp, kiocb->ki_pos,
 					   ret);
 out:
-	fuse_passthrough_unlock(inode);
+	fuse_passthrough_unlock(inode, kiocb);
 	return ret;
 }
 
@@ -1027,10 +1051,12 @@ static void fuse_passthrough_aio_work(struct work_struct *work)
 		container_of(work, struct fuse_passthrough_aio, work);
 	struct inode *inode = file_inode(aio->client->ki_filp);
 
-	fuse_passthrough_lock(inode, 0);
+	/* The call that NOWAIT was about is over. */
+	aio->kiocb.ki_flags &= ~IOCB_NOWAIT;
+	fuse_passthrough_lock(inode, &aio->kiocb);
 	fuse_passthrough_end_write(inode, aio->kiocb.ki_filp,
 				   aio->kiocb.ki_pos, aio->res);
-	fuse_passthrough_unlock(inode);
+	fuse_passthrough_unlock(inode, &aio->kiocb);
 	fuse_passthrough_aio_end(aio, aio->res);
 }
 
