@@ -21,11 +21,11 @@ struct request {
 	char body[];
 };
 
-static void reply(struct fuse_server *s, const struct request *rq, int error,
-		  const void *out, size_t len)
+int fuse_server_reply(struct fuse_server *s, uint64_t unique, int error,
+		      const void *out, size_t len)
 {
 	struct fuse_out_header h = {
-		.unique = rq->h.unique,
+		.unique = unique,
 		.error = error,
 		.len = sizeof(h) + (error ? 0 : len),
 	};
@@ -34,9 +34,14 @@ static void reply(struct fuse_server *s, const struct request *rq, int error,
 		{ .iov_base = (void *)out, .iov_len = error ? 0 : len },
 	};
 
-	/* ENOENT: interrupted; ENODEV: unmounted.  The tests see the effect. */
-	if (writev(s->dev, iov, 2) < 0)
-		return;
+	return writev(s->dev, iov, 2) < 0 ? -errno : 0;
+}
+
+/* ENOENT: interrupted; ENODEV: unmounted.  The tests see the effect. */
+static void reply(struct fuse_server *s, const struct request *rq, int error,
+		  const void *out, size_t len)
+{
+	fuse_server_reply(s, rq->h.unique, error, out, len);
 }
 
 /* Node ids are indices of names; the root is 1. */
@@ -117,7 +122,9 @@ static void do_init(struct fuse_server *s, const struct request *rq)
 	want &= in->flags | (uint64_t)in->flags2 << 32;
 	out.flags = want;
 	out.flags2 = want >> 32;
-	s->init_flags = want;
+	if (s->init)
+		s->init(s, &out);
+	s->init_flags = out.flags | (uint64_t)out.flags2 << 32;
 	reply(s, rq, 0, &out, sizeof(out));
 }
 
@@ -418,7 +425,8 @@ static void *serve(void *arg)
 			s->count[rq->h.opcode]++;
 		pthread_cond_broadcast(&s->change);
 		pthread_mutex_unlock(&s->lock);
-		handle(s, rq, buf);
+		if (!s->request || !s->request(s, &rq->h))
+			handle(s, rq, buf);
 	}
 	free(buf);
 	free(rq);

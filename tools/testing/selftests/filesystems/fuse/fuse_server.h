@@ -29,6 +29,8 @@ struct fuse_server {
 	/* Set before fuse_server_start(). */
 	bool writeback;			/* negotiate FUSE_WRITEBACK_CACHE */
 	unsigned int attr_valid;	/* seconds, of attributes and entries */
+	/* Has the last word on the answer to INIT. */
+	void (*init)(struct fuse_server *s, struct fuse_init_out *out);
 
 	/* Where it is mounted; the directory that it serves. */
 	char mnt[64];
@@ -42,6 +44,13 @@ struct fuse_server {
 	uint32_t open_flags;		/* FOPEN_* beside that */
 	int open_mode;			/* of the lower file; -1: the client's */
 	const char *open_lower;		/* another lower file; NULL: its own */
+
+	/*
+	 * Sees each request first, in the thread that serves.  True: it has been
+	 * answered, or will be, by fuse_server_reply().
+	 */
+	bool (*request)(struct fuse_server *s, const struct fuse_in_header *in);
+	void *arg;			/* for these two */
 
 	/* The rest is the thread's, see the functions. */
 	pthread_t thread;
@@ -62,6 +71,10 @@ int fuse_server_start(struct fuse_server *s);
 void fuse_server_stop(struct fuse_server *s);
 /* Abort the connection: the server is gone, the mount stays. */
 void fuse_server_die(struct fuse_server *s);
+
+/* 0 or a negative errno of the answer; of writing it, as is returned. */
+int fuse_server_reply(struct fuse_server *s, uint64_t unique, int error,
+		      const void *out, size_t len);
 
 unsigned long fuse_server_count(struct fuse_server *s, int opcode);
 /* Wait until there were that many of these requests. */
