@@ -39,11 +39,17 @@ message() {
 	sed -n '/^---$/q; /^# /d; /^\(Whole\|Section\): /d; s/^Subject: //; p' "$1" | git stripspace
 }
 
+# ours_in DIRECTORY: its files, without what git ignores
+ours_in() {
+	cd "$top"
+	git ls-files -co --exclude-standard -- "$1" 2>/dev/null || find "$1" -type f
+}
+
 # wholes PATCH...: the whole files, relative to the top
 wholes() {
 	field Whole "$@" | while read -r path; do
 		case $path in
-		*/) (cd "$top" && find "$path" -type f | sort) ;;
+		*/) (ours_in "$path" | sort) ;;
 		*) printf '%s\n' "$path" ;;
 		esac
 	done
@@ -69,13 +75,11 @@ among() {
 	return 1
 }
 
-# splice FILE: put our section into the kernel's MAINTAINERS, before the first title that sorts after ours
+# splice FILE: put our section into the kernel's MAINTAINERS, before FUSE's own, which is the next in the alphabet
 splice() {
 	section=$(grep -v '^#' "$top/MAINTAINERS") awk '
-		BEGIN { section = title = ENVIRON["section"]; sub(/\n.*/, "", title) }
-		!put && list && blank && /^[0-9A-Z]/ && $0 > title { print section "\n"; put = 1 }
-		{ blank = /^$/; print }
-		/^3C59X / { list = 1 }
+		$0 == "FUSE: FILESYSTEM IN USERSPACE" { print ENVIRON["section"] "\n"; put = 1 }
+		{ print }
 		END { exit !put }' "$1" >"$1.part"
 	mv "$1.part" "$1"
 }
