@@ -18,19 +18,23 @@ die() {
 	exit 1
 }
 
+# strict COMMAND...: run it, a function of the caller for one, in a shell of its own that stops at the first error.
+# Within a condition, where most is called from, bash ignores set -e, and a function would go on.
+strict() {
+	bash <(declare -p | sed '/^declare -[a-z]*r/d'
+		declare -f
+		echo 'set -euo pipefail'
+		echo '"$@"') "$@"
+}
+
 # step NAME WHAT COMMAND...: run COMMAND with its output in build/log/NAME.log, behind one tidy line
-# that ends with the time it took. A failure shows the end of the log and where the rest is. COMMAND may be a function
-# of the caller. It runs in a shell of its own: within a condition, in which step is mostly called, bash ignores
-# set -e in everything it runs, and a function would go on after an error.
+# that ends with the time it took. A failure shows the end of the log and where the rest is.
 step() {
 	local name=$1 what=$2 began=$SECONDS
 	shift 2
 	mkdir -p "$logs"
 	printf '%-58s ' "$what ..."
-	if bash <(declare -p | sed "/^declare -[a-z]*r/d"
-		declare -f
-		echo "set -euo pipefail"
-		echo "\"\$@\"") "$@" </dev/null >"$logs/$name.log" 2>&1; then
+	if strict "$@" </dev/null >"$logs/$name.log" 2>&1; then
 		printf 'ok %4d s\n' $((SECONDS - began))
 		return 0
 	fi

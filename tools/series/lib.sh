@@ -157,3 +157,37 @@ module_build() {
 		NOSTDINC_FLAGS="-nostdinc -I$dir/inc -I$dir/include -I$dir/include/uapi" \
 		KCFLAGS="$flags" "${@:-modules}"
 }
+
+# newest_headers: the newest kernel of Debian 12's cloud flavour whose headers apt knows
+newest_headers() {
+	local kver
+	kver=$(apt-cache search --names-only '^linux-headers-6\.1\.0-[0-9]+-cloud-amd64$' |
+		sed 's/^linux-headers-//; s/ .*//' | sort -V | tail -n 1)
+	[ -n "$kver" ] || die "no linux-headers-6.1.0-*-cloud-amd64 is known to apt: run apt-get update"
+	printf '%s\n' "$kver"
+}
+
+passed=0
+failed=0
+skipped=0
+
+# check WHAT COMMAND...: one test, which shows what WHAT says
+check() {
+	local what=$1 log=$logs/${me}-check.log
+	shift
+	mkdir -p "$logs"
+	if strict "$@" </dev/null >"$log" 2>&1; then
+		say "ok - $what"
+		passed=$((passed + 1))
+	else
+		say "not ok - $what"
+		tail -n 30 "$log" | sed 's/^/# /'
+		failed=$((failed + 1))
+	fi
+}
+
+# verdict: the line that ends a script of tests, and its status
+verdict() {
+	say "$passed passed, $failed failed, $skipped skipped"
+	[ "$failed" = 0 ]
+}
