@@ -462,12 +462,24 @@ TEST_F_TIMEOUT(same, faults, IO_TIMEOUT)
 			pattern(p, 4096, 0, 1);
 			errno = 0;
 			switch (i) {
-			case 0: r[n] = pread(fd, p, 3 * 4096, 0); break;
-			case 1: r[n] = pread(fd, p + 4096, 10, 0); break;
-			case 2: r[n] = pwrite(fd, p, 3 * 4096, 0); break;
-			case 3: r[n] = pwrite(fd, p + 4096, 10, 0); break;
-			case 4: r[n] = preadv(fd, iov, 2, 0); break;
-			case 5: r[n] = pwritev(fd, iov, 2, 0); break;
+			case 0:
+				r[n] = pread(fd, p, 3 * 4096, 0);
+				break;
+			case 1:
+				r[n] = pread(fd, p + 4096, 10, 0);
+				break;
+			case 2:
+				r[n] = pwrite(fd, p, 3 * 4096, 0);
+				break;
+			case 3:
+				r[n] = pwrite(fd, p + 4096, 10, 0);
+				break;
+			case 4:
+				r[n] = preadv(fd, iov, 2, 0);
+				break;
+			case 5:
+				r[n] = pwritev(fd, iov, 2, 0);
+				break;
 			}
 			e[n] = errno;
 		}

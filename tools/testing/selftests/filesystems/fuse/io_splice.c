@@ -306,7 +306,7 @@ TEST_F_TIMEOUT(to, append_only, IO_TIMEOUT)
 	close(lower);
 }
 
-/* The client's rights count: no splice into a file opened for reading, nor out of one for writing. */
+/* The client's rights count: no splice into a file opened to read, nor out of one to write. */
 TEST_F_TIMEOUT(to, access_mode, IO_TIMEOUT)
 {
 	int rd = fs_open_mode(&self->s, OPEN_PASSTHROUGH, "f", O_RDONLY, O_RDWR);
@@ -323,7 +323,7 @@ TEST_F_TIMEOUT(to, access_mode, IO_TIMEOUT)
 	close(wr);
 }
 
-/* O_DSYNC, O_SYNC and O_DIRECT opens take and give spliced bytes, unaligned ones too if buffered. */
+/* O_DSYNC, O_SYNC and O_DIRECT opens take and give spliced bytes, if buffered unaligned too. */
 TEST_F_TIMEOUT(to, flags, IO_TIMEOUT)
 {
 	static const int flags[] = { O_DSYNC, O_SYNC };
