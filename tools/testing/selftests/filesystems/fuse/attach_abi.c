@@ -705,7 +705,7 @@ static bool switch_dev(struct fuse_server *s, const struct fuse_in_header *in)
 
 	if (in->opcode != FUSE_STATFS)
 		return a->t ? try_it(s, in) : false;
-	fuse_server_reply(s, in->unique, -ENOSYS, NULL, 0);
+	fuse_server_reply(s, in->unique, -EIO, NULL, 0);
 	s->dev = a->dev;
 	a->dev = dev;
 	return true;

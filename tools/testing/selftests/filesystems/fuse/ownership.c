@@ -1,0 +1,635 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Who owns the lower file, and that nobody does in the end: it is on a file
+ * system of its own, which can be unmounted once the last owner is gone.
+ */
+#define _GNU_SOURCE
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+
+#include "attach_test.h"
+
+#define LEN	10000
+#define RACES	200
+
+/* What the server does after it has attached. */
+enum then {
+	ANSWER,
+	ANSWER_ERROR,
+	ANSWER_SHORT,	/* an answer that is no answer to an open */
+	ANSWER_WRONG,	/* CREATE, TMPFILE: an entry that cannot be */
+	HOLD,
+	DIE,
+};
+
+struct plan {
+	int opcode;
+	enum then then;
+	enum then interrupt;	/* and when told of an interrupt */
+	int error;
+	char dir[64];
+	char lower[80];
+	int got;
+	uint64_t unique;
+	int attached[2];	/* a pipe, a byte for each */
+};
+
+FIXTURE(ownership) {
+	struct fuse_server s;
+	struct plan p;
+};
+
+FIXTURE_VARIANT(ownership) { int opcode; };
+FIXTURE_VARIANT_ADD(ownership, open) { .opcode = FUSE_OPEN };
+FIXTURE_VARIANT_ADD(ownership, create) { .opcode = FUSE_CREATE };
+FIXTURE_VARIANT_ADD(ownership, tmpfile) { .opcode = FUSE_TMPFILE };
+
+static int answer(struct fuse_server *s, const struct plan *p, mode_t mode)
+{
+	if (p->opcode == FUSE_OPEN)
+		return reply_open(s, p->unique);
+	return reply_create(s, p->unique, 50, mode);
+}
+
+/* The last descriptor of the connection is closed; the thread ends. */
+static void die(struct fuse_server *s)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	dup2(fd, s->dev);
+	close(fd);
+}
+
+static void then_do(struct fuse_server *s, const struct plan *p, enum then then)
+{
+	switch (then) {
+	case ANSWER:
+		answer(s, p, S_IFREG | 0600);
+		break;
+	case ANSWER_ERROR:
+		fuse_server_reply(s, p->unique, p->error, NULL, 0);
+		break;
+	case ANSWER_SHORT:
+		fuse_server_reply(s, p->unique, 0, "x", 1);
+		break;
+	case ANSWER_WRONG:
+		answer(s, p, S_IFDIR | 0700);
+		break;
+	case HOLD:
+		break;
+	case DIE:
+		die(s);
+		break;
+	}
+}
+
+static bool follow_plan(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	struct plan *p = s->arg;
+	int fd;
+
+	if (in->opcode == FUSE_INTERRUPT) {
+		then_do(s, p, p->interrupt);
+		return true;
+	}
+	if (in->opcode != (uint32_t)p->opcode)
+		return false;
+
+	/* The server keeps no descriptor of the lower file. */
+	fd = open(p->lower, O_RDWR | O_CLOEXEC);
+	p->unique = in->unique;
+	p->got = attach(s->dev, in->unique, fd);
+	close(fd);
+	then_do(s, p, p->then);
+	if (write(p->attached[1], "", 1) != 1)
+		abort();
+	return true;
+}
+
+static int plan_open(struct fuse_server *s)
+{
+	const struct plan *p = s->arg;
+
+	switch (p->opcode) {
+	case FUSE_OPEN:
+		return open(fuse_path(s, "f"), O_RDWR | O_CLOEXEC);
+	case FUSE_CREATE:
+		return open(fuse_path(s, "new"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	default:
+		return open(s->mnt, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+	}
+}
+
+static bool plan_wait(struct plan *p)
+{
+	char c;
+
+	return read(p->attached[0], &c, 1) == 1;
+}
+
+/* Nobody has the lower file: its file system can go.  It comes back. */
+static bool is_free(struct plan *p)
+{
+	char buf[LEN];
+	int fd;
+
+	if (umount(p->dir))
+		return false;
+	if (mount("lower", p->dir, "tmpfs", 0, NULL))
+		return false;
+	fd = open(p->lower, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	pattern(buf, LEN, 0, 1);
+	if (fd < 0 || write(fd, buf, LEN) != LEN)
+		return false;
+	close(fd);
+	return true;
+}
+
+static bool is_busy(struct plan *p)
+{
+	return umount(p->dir) && errno == EBUSY;
+}
+
+FIXTURE_SETUP(ownership)
+{
+	struct plan *p = &self->p;
+
+	p->opcode = variant->opcode;
+	p->error = -EACCES;
+	self->s.arg = p;
+	ASSERT_EQ(0, fuse_server_start(&self->s));
+	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 9));
+	ASSERT_EQ(0, pipe(p->attached));
+	strcpy(p->dir, "/tmp/own.XXXXXX");
+	ASSERT_NE(NULL, mkdtemp(p->dir));
+	snprintf(p->lower, sizeof(p->lower), "%s/lower", p->dir);
+	ASSERT_EQ(0, mount("lower", p->dir, "tmpfs", 0, NULL));
+	ASSERT_TRUE(is_free(p));
+	self->s.request = follow_plan;
+}
+
+FIXTURE_TEARDOWN(ownership)
+{
+	EXPECT_EQ(0, server_io(&self->s));
+	fuse_server_stop(&self->s);
+	/* Nothing is left, whatever the test did. */
+	EXPECT_EQ(0, umount(self->p.dir));
+	umount2(self->p.dir, MNT_DETACH);
+	rmdir(self->p.dir);
+}
+
+/* The open owns the lower file until its last descriptor is closed. */
+TEST_F_TIMEOUT(ownership, last_close, IO_TIMEOUT)
+{
+	int fd, fd2, status;
+	pid_t pid;
+	char c;
+
+	fd = plan_open(&self->s);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, self->p.got);
+	EXPECT_TRUE(is_busy(&self->p));
+	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 1, true));
+
+	fd2 = dup(fd);
+	close(fd);
+	EXPECT_TRUE(is_busy(&self->p));
+	EXPECT_TRUE(reads_pattern(&self->s, fd2, LEN, 1, true));
+
+	pid = fork();
+	if (!pid) {
+		raise(SIGSTOP);
+		_exit(pread(fd2, &c, 1, 0) != 1);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, WUNTRACED));
+	close(fd2);
+	EXPECT_TRUE(is_busy(&self->p));
+	kill(pid, SIGCONT);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_TRUE(is_free(&self->p));
+}
+
+/* A mapping pins the lower file by itself, after the open is gone. */
+TEST_F_TIMEOUT(ownership, mapping, IO_TIMEOUT)
+{
+	char *p;
+	int fd;
+
+	fd = plan_open(&self->s);
+	ASSERT_LE(0, fd);
+	p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	close(fd);
+	fuse_server_wait(&self->s, FUSE_RELEASE, 1);
+	EXPECT_TRUE(is_busy(&self->p));
+	EXPECT_EQ(-1, pattern_differs(p, LEN, 0, 1));
+	p[0] = 'x';
+	munmap(p, LEN);
+	EXPECT_TRUE(is_free(&self->p));
+}
+
+/* An open in a process that is killed is closed as any other. */
+TEST_F_TIMEOUT(ownership, client_killed, IO_TIMEOUT)
+{
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		int fd = plan_open(&self->s);
+
+		mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		raise(SIGSTOP);
+		_exit(fd < 0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, WUNTRACED));
+	ASSERT_TRUE(WIFSTOPPED(status));
+	EXPECT_TRUE(is_busy(&self->p));
+	kill(pid, SIGKILL);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(is_free(&self->p));
+}
+
+/* An answer with an error releases what was attached. */
+TEST_F_TIMEOUT(ownership, error, IO_TIMEOUT)
+{
+	static const int errors[] = { EACCES, ENOENT, EINTR, EIO, 511 };
+	unsigned int i;
+
+	self->p.then = ANSWER_ERROR;
+	for (i = 0; i < ARRAY_SIZE(errors); i++) {
+		self->p.error = -errors[i];
+		self->p.got = -1;
+		EXPECT_EQ(-1, plan_open(&self->s));
+		EXPECT_EQ(errors[i], errno);
+		EXPECT_EQ(0, self->p.got);
+		EXPECT_TRUE(is_free(&self->p));
+	}
+}
+
+/* So does ENOSYS, by which the server says that it needs no OPEN or CREATE. */
+TEST_F_TIMEOUT(ownership, enosys, IO_TIMEOUT)
+{
+	int fd;
+
+	self->p.then = ANSWER_ERROR;
+	self->p.error = -ENOSYS;
+	fd = plan_open(&self->s);
+	EXPECT_EQ(0, self->p.got);
+	/* An open without OPEN is plain. */
+	EXPECT_EQ(variant->opcode == FUSE_OPEN, fd >= 0);
+	EXPECT_TRUE(is_free(&self->p));
+	close(fd);
+}
+
+/* So does an answer of a wrong size. */
+TEST_F_TIMEOUT(ownership, short_answer, IO_TIMEOUT)
+{
+	self->p.then = ANSWER_SHORT;
+	EXPECT_EQ(-1, plan_open(&self->s));
+	EXPECT_EQ(EIO, errno);
+	EXPECT_EQ(0, self->p.got);
+	EXPECT_TRUE(is_free(&self->p));
+}
+
+static bool refuse_setattr(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	if (in->opcode != FUSE_SETATTR)
+		return follow_plan(s, in);
+	fuse_server_reply(s, in->unique, -EDQUOT, NULL, 0);
+	return true;
+}
+
+/*
+ * What fails after the answer releases it: CREATE and TMPFILE at the entry in it,
+ * an open at O_TRUNC.
+ */
+TEST_F_TIMEOUT(ownership, fails_after_answer, IO_TIMEOUT)
+{
+	self->p.then = ANSWER_WRONG;
+	self->s.request = refuse_setattr;
+	if (variant->opcode == FUSE_OPEN) {
+		EXPECT_EQ(-1, open(fuse_path(&self->s, "f"), O_RDWR | O_TRUNC));
+		EXPECT_EQ(EDQUOT, errno);
+	} else {
+		EXPECT_EQ(-1, plan_open(&self->s));
+		EXPECT_EQ(EIO, errno);
+	}
+	EXPECT_EQ(0, self->p.got);
+	EXPECT_TRUE(is_free(&self->p));
+}
+
+/* What an open was refused stays with nobody; what it had taken stays with it. */
+TEST_F_TIMEOUT(ownership, refused, IO_TIMEOUT)
+{
+	struct fuse_passthrough_out out;
+	int fd;
+
+	fd = plan_open(&self->s);
+	ASSERT_LE(0, fd);
+	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 1, true));
+	close(fd);
+
+	/* ENOENT, EINVAL: the reference is dropped at once. */
+	out = (struct fuse_passthrough_out) {
+		.unique = self->p.unique,
+		.fd = open(self->p.lower, O_RDWR | O_CLOEXEC),
+	};
+	EXPECT_EQ(ENOENT, attach_out(self->s.dev, &out));
+	out.len = 1;
+	EXPECT_EQ(EINVAL, attach_out(self->s.dev, &out));
+	close(out.fd);
+	EXPECT_TRUE(is_free(&self->p));
+}
+
+static bool attach_twice(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	struct plan *p = s->arg;
+	int fd, first;
+
+	if (in->opcode != (uint32_t)p->opcode)
+		return false;
+	p->unique = in->unique;
+	first = lower_open(s, "f", O_RDWR);
+	p->got = attach(s->dev, in->unique, first);
+	close(first);
+	fd = open(p->lower, O_RDWR | O_CLOEXEC);
+	if (!p->got)
+		p->got = attach(s->dev, in->unique, fd);
+	close(fd);
+	then_do(s, p, ANSWER);
+	return true;
+}
+
+/* A second lower file is refused, and not kept either. */
+TEST_F_TIMEOUT(ownership, twice, IO_TIMEOUT)
+{
+	int fd;
+
+	self->s.request = attach_twice;
+	fd = plan_open(&self->s);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(EBUSY, self->p.got);
+	EXPECT_TRUE(is_free(&self->p));
+	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 9, true));
+	close(fd);
+}
+
+/* A server that dies between the ioctl and the answer leaves nothing. */
+TEST_F_TIMEOUT(ownership, server_dies, IO_TIMEOUT)
+{
+	self->p.then = DIE;
+	EXPECT_EQ(-1, plan_open(&self->s));
+	EXPECT_EQ(ECONNABORTED, errno);
+	EXPECT_TRUE(plan_wait(&self->p));
+	EXPECT_EQ(0, self->p.got);
+	EXPECT_TRUE(is_free(&self->p));
+}
+
+static void blocked_open(void *arg)
+{
+	struct fuse_server *s = arg;
+	int fd = plan_open(s);
+
+	if (fd >= 0)
+		close(fd);
+}
+
+/* A connection that is aborted meanwhile leaves nothing. */
+TEST_F_TIMEOUT(ownership, aborted, IO_TIMEOUT)
+{
+	struct blocker b;
+	int busy = open(self->s.mnt, O_PATH | O_CLOEXEC);
+
+	ASSERT_LE(0, busy);
+	self->p.then = HOLD;
+	ASSERT_TRUE(blocker_start(&b, blocked_open, &self->s));
+	ASSERT_TRUE(plan_wait(&self->p));
+	EXPECT_EQ(0, self->p.got);
+	EXPECT_TRUE(is_busy(&self->p));
+	EXPECT_EQ(-1, umount2(self->s.mnt, MNT_FORCE));
+	EXPECT_EQ(EBUSY, errno);
+	blocker_join(&b);
+	close(busy);
+	EXPECT_TRUE(is_free(&self->p));
+}
+
+/* An opener that is killed waits for the answer, and whatever comes releases it. */
+TEST_F_TIMEOUT(ownership, opener_killed, IO_TIMEOUT)
+{
+	static const enum then thens[] = {
+		ANSWER, ANSWER_ERROR, ANSWER_SHORT, ANSWER_WRONG, DIE,
+	};
+	unsigned int i;
+	int status;
+	pid_t pid;
+
+	self->p.then = HOLD;
+	for (i = 0; i < ARRAY_SIZE(thens); i++) {
+		self->p.interrupt = thens[i];
+		pid = fork();
+		if (!pid) {
+			close(self->s.dev);
+			_exit(plan_open(&self->s) < 0);
+		}
+		ASSERT_TRUE(plan_wait(&self->p));
+		EXPECT_EQ(0, self->p.got);
+		EXPECT_TRUE(is_busy(&self->p));
+		kill(pid, SIGKILL);
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_TRUE(WIFSIGNALED(status));
+		EXPECT_TRUE(is_free(&self->p)) TH_LOG("case %u", i);
+	}
+}
+
+/* An open survives an abort and a lazy unmount, and only its close releases it. */
+TEST_F_TIMEOUT(ownership, outlives_mount, IO_TIMEOUT)
+{
+	int fd;
+
+	fd = plan_open(&self->s);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, umount2(self->s.mnt, MNT_FORCE | MNT_DETACH));
+	fuse_server_die(&self->s);
+	EXPECT_TRUE(is_busy(&self->p));
+	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 1, true));
+	close(fd);
+	EXPECT_TRUE(is_free(&self->p));
+}
+
+/* An open on its way between processes, in a socket, is still an open. */
+TEST_F_TIMEOUT(ownership, in_a_socket, IO_TIMEOUT)
+{
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} u = {};
+	struct iovec iov = { "x", 1 };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = u.buf,
+		.msg_controllen = sizeof(u.buf),
+	};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+	int fd, sk[2];
+
+	fd = plan_open(&self->s);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sk));
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &fd, sizeof(int));
+	ASSERT_EQ(1, sendmsg(sk[0], &msg, 0));
+	close(fd);
+	EXPECT_TRUE(is_busy(&self->p));
+	close(sk[0]);
+	close(sk[1]);
+	EXPECT_TRUE(is_free(&self->p));
+}
+
+struct racer {
+	struct fuse_server *s;
+	pthread_t thread;
+	int fd, got;
+};
+
+static int race_go;
+
+static void *race_attach(void *arg)
+{
+	struct racer *r = arg;
+	struct plan *p = r->s->arg;
+
+	while (!__atomic_load_n(&race_go, __ATOMIC_ACQUIRE))
+		;
+	r->got = attach(r->s->dev, p->unique, r->fd);
+	close(r->fd);
+	return NULL;
+}
+
+/* Two that attach, on the mark. */
+static void race_start(struct fuse_server *s, struct racer r[2])
+{
+	struct plan *p = s->arg;
+	int i;
+
+	__atomic_store_n(&race_go, 0, __ATOMIC_RELEASE);
+	for (i = 0; i < 2; i++) {
+		r[i] = (struct racer){ .s = s };
+		r[i].fd = open(p->lower, O_RDWR | O_CLOEXEC);
+		pthread_create(&r[i].thread, NULL, race_attach, &r[i]);
+	}
+}
+
+static void race_mark(int spin)
+{
+	volatile int i;
+
+	__atomic_store_n(&race_go, 1, __ATOMIC_RELEASE);
+	for (i = 0; i < spin; i++)
+		;
+}
+
+/* Of two, one is first: 0 if that attached, ENOENT if both came too late. */
+static int race_end(struct racer r[2])
+{
+	int i, ok = 0, late = 0, busy = 0;
+
+	for (i = 0; i < 2; i++) {
+		pthread_join(r[i].thread, NULL);
+		ok += !r[i].got;
+		late += r[i].got == ENOENT;
+		busy += r[i].got == EBUSY;
+	}
+	if (ok + late + busy != 2 || ok > 1 || busy > ok)
+		return -1;
+	return ok ? 0 : ENOENT;
+}
+
+static bool race_answer(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	struct plan *p = s->arg;
+	struct racer r[2];
+
+	if (in->opcode != (uint32_t)p->opcode)
+		return false;
+	p->unique = in->unique;
+	race_start(s, r);
+	race_mark(p->error);
+	answer(s, p, S_IFREG | 0600);
+	p->got = race_end(r);
+	if (write(p->attached[1], "", 1) != 1)
+		abort();
+	return true;
+}
+
+/*
+ * Attaches that race with the answer: one comes first, and its lower file is the
+ * open's; or none does, and the open has no lower file.  Nothing is in between.
+ */
+TEST_F_TIMEOUT(ownership, attach_races_with_answer, IO_TIMEOUT)
+{
+	int i, fd;
+
+	self->s.request = race_answer;
+	for (i = 0; i < RACES; i++) {
+		/* How long the answer hesitates. */
+		self->p.error = i % 20 * 200;
+		fd = plan_open(&self->s);
+		ASSERT_LE(0, fd);
+		ASSERT_TRUE(plan_wait(&self->p));
+		if (self->p.got == 0) {
+			ASSERT_TRUE(is_busy(&self->p));
+			ASSERT_TRUE(reads_pattern(&self->s, fd, LEN, 1, true));
+			close(fd);
+		} else {
+			ASSERT_EQ(ENOENT, self->p.got);
+			ASSERT_TRUE(is_free(&self->p));
+			close(fd);
+		}
+		ASSERT_TRUE(is_free(&self->p)) TH_LOG("round %d", i);
+	}
+}
+
+static bool hold_only(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	struct plan *p = s->arg;
+
+	if (in->opcode != (uint32_t)p->opcode)
+		return false;
+	p->unique = in->unique;
+	if (write(p->attached[1], "", 1) != 1)
+		abort();
+	return true;
+}
+
+/* Attaches that race with an abort: whether or not one was first, nothing is left. */
+TEST_F_TIMEOUT(ownership, attach_races_with_abort, IO_TIMEOUT)
+{
+	struct racer r[2];
+	struct blocker b;
+	int i;
+
+	for (i = 0; i < RACES / 8; i++) {
+		struct fuse_server s = { .arg = &self->p };
+
+		ASSERT_EQ(0, fuse_server_start(&s));
+		ASSERT_EQ(0, lower_make(&s, "f", LEN, 9));
+		s.request = hold_only;
+		ASSERT_TRUE(blocker_start(&b, blocked_open, &s));
+		ASSERT_TRUE(plan_wait(&self->p));
+		race_start(&s, r);
+		race_mark(i * 200);
+		umount2(s.mnt, MNT_FORCE);
+		ASSERT_LE(0, race_end(r));
+		blocker_join(&b);
+		ASSERT_TRUE(is_free(&self->p)) TH_LOG("round %d", i);
+		fuse_server_stop(&s);
+	}
+}
+
+TEST_HARNESS_MAIN
