@@ -255,8 +255,8 @@ static long fuse_req_attach(struct fuse_conn *fc, struct fuse_req *req,
 static long fuse_passthrough_attach(struct fuse_conn *fc, u64 unique,
 				    const struct fuse_passthrough *fp)
 {
+	struct fuse_req *req = NULL;
 	struct fuse_dev *fud;
-	struct fuse_req *req;
 	long err = -ENOENT;
 
 	spin_lock(&fc->lock);
@@ -470,7 +470,7 @@ static struct file *fuse_backing_reopen(const struct fuse_backing *fb,
 {
 	struct file *file;
 
-	flags &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC);
+	flags &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_TMPFILE);
 	file = dentry_open(&fb->file->f_path, flags | O_LARGEFILE, fb->cred);
 	if (IS_ERR(file))
 		return file;
@@ -785,6 +785,9 @@ static int fuse_passthrough_clean(struct inode *inode,
 {
 	loff_t start, end;
 
+	if (!count)
+		return 0;
+
 	fuse_passthrough_range(kiocb, count, &start, &end);
 
 	if (!(kiocb->ki_flags & IOCB_NOWAIT))
@@ -1060,18 +1063,31 @@ static void fuse_passthrough_aio_work(struct work_struct *work)
 	fuse_passthrough_aio_end(aio, aio->res);
 }
 
+/*
+ * Has a write something to do that needs to sleep, or fi->lock?  On 32 bits a
+ * size that is being written cannot be read under an interrupt.
+ */
+static bool fuse_passthrough_aio_sleeps(const struct fuse_passthrough_aio *aio)
+{
+	struct inode *inode = file_inode(aio->client->ki_filp);
+
+	if (!IS_ENABLED(CONFIG_64BIT))
+		return true;
+
+	/* See fuse_passthrough_end_write() for the barrier. */
+	smp_mb();
+	return aio->kiocb.ki_pos > i_size_read(inode) ||
+		fuse_passthrough_cached(inode);
+}
+
 /* In any context, interrupts included. */
 static void fuse_passthrough_aio_complete(struct kiocb *kiocb, long res)
 {
 	struct fuse_passthrough_aio *aio =
 		container_of(kiocb, struct fuse_passthrough_aio, kiocb);
-	struct inode *inode = file_inode(aio->client->ki_filp);
 
-	/* See fuse_passthrough_end_write() for the barrier. */
-	smp_mb();
 	if ((kiocb->ki_flags & IOCB_WRITE) && res > 0 &&
-	    (kiocb->ki_pos > i_size_read(inode) ||
-	     fuse_passthrough_cached(inode))) {
+	    fuse_passthrough_aio_sleeps(aio)) {
 		aio->res = res;
 		INIT_WORK(&aio->work, fuse_passthrough_aio_work);
 		queue_work(fuse_passthrough_wq, &aio->work);
