@@ -41,7 +41,7 @@ message() {
 
 # ours_in DIRECTORY: its files, without what git ignores
 ours_in() {
-	cd "$top"
+	cd "$top" || return
 	git ls-files -co --exclude-standard -- "$1" 2>/dev/null || find "$1" -type f
 }
 

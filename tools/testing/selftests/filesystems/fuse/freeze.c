@@ -267,7 +267,7 @@ TEST_F_TIMEOUT(freeze, aio_before_freeze, IO_TIMEOUT)
 	EXPECT_EQ(0, aio_destroy(ctx));
 }
 
-/* Who is killed while it waits for the thaw dies then at the latest, with nothing or all written. */
+/* Who is killed while it waits for the thaw dies then at the latest, nothing or all written. */
 TEST_F_TIMEOUT(freeze, killed_while_waiting, IO_TIMEOUT)
 {
 	int status;
