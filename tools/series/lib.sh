@@ -145,17 +145,40 @@ module_tree() {
 }
 
 # module_build KVER DIR y|n [ARGUMENT...]: build the modules there, with the option on or off; arguments are for make.
-# The tree's own headers come before those of the package, whose configuration does not know the option.
+# The tree's own headers come before those of the kernel, whose configuration does not know the option.
 module_build() {
-	local kver=$1 dir=$2 option=$3 flags=
+	local headers dir=$2 option=$3 flags=
+	headers=$(headers "$1")
 	shift 3
 	[ "$option" = n ] || flags=-DCONFIG_FUSE_PASSTHROUGH=1
 	mkdir -p "$dir/inc/linux"
 	cp -p "$dir/include/uapi/linux/fuse.h" "$dir/inc/linux/"
-	make -C "/usr/src/linux-headers-$kver" M="$dir/fs/fuse" -j"$(nproc)" \
-		CONFIG_FUSE_FS=m CONFIG_CUSE=m CONFIG_VIRTIO_FS=m CONFIG_FUSE_DAX=y CONFIG_FUSE_PASSTHROUGH="$option" \
+	make -C "$headers" M="$dir/fs/fuse" -j"$(nproc)" CONFIG_FUSE_PASSTHROUGH="$option" \
 		NOSTDINC_FLAGS="-nostdinc -I$dir/inc -I$dir/include -I$dir/include/uapi" \
 		KCFLAGS="$flags" "${@:-modules}"
+}
+
+# headers KVER: the directory of its headers, from Debian's package or from a kernel's own modules_install
+headers() {
+	local dir
+	for dir in "/usr/src/linux-headers-$1" "/lib/modules/$1/build"; do
+		if [ -e "$dir/include/config/auto.conf" ]; then
+			printf '%s\n' "$dir"
+			return
+		fi
+	done
+	return 1
+}
+
+# need_headers KVER: have them, installed if need be, and fit for a module
+need_headers() {
+	if ! headers "$1" >/dev/null; then
+		[ -n "$(apt-cache show "linux-headers-$1" 2>/dev/null)" ] ||
+			die "there are no headers of $1 here or in the archive: give KVER= of installed ones, or none for the newest"
+		need "linux-headers-$1"
+	fi
+	grep -qx CONFIG_FUSE_FS=m "$(headers "$1")/include/config/auto.conf" ||
+		die "$1 does not have FUSE as a module: take a kernel with CONFIG_FUSE_FS=m, or make apply and build one"
 }
 
 # newest_headers: the newest kernel of Debian 12's cloud flavour whose headers apt knows
