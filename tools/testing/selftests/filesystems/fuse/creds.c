@@ -1,0 +1,511 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Whose privileges count: for the lower file those of the task that attached it,
+ * for what a client must not gain by that, the client's own.
+ */
+#define _GNU_SOURCE
+#include <grp.h>
+#include <linux/capability.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/mount.h>
+#include <sys/sendfile.h>
+#include <sys/swap.h>
+#include <sys/xattr.h>
+
+#include "attach_test.h"
+#include "io_async.h"
+
+#define USER	1000
+#define LEN	(16 * KIB)
+#define SUID	(S_ISUID | S_ISGID | 0755)
+
+FIXTURE(creds) {
+	struct fuse_server s;
+	uid_t attach_as;
+	int got;
+	char *buf;
+};
+
+static void become(uid_t euid)
+{
+	/* Of this thread alone; the C library would do it for all. */
+	syscall(SYS_setresuid, -1, euid, -1);
+}
+
+/*
+ * The open is root's, the answer is root's; whose the attach is, is what the
+ * test says.
+ */
+static bool attach_as(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	const struct fuse_open_in *open_in = (const void *)(in + 1);
+	FIXTURE_DATA(creds) *self = s->arg;
+	int fd;
+
+	if (in->opcode != FUSE_OPEN)
+		return false;
+	fd = lower_open(s, "f", open_in->flags & O_ACCMODE);
+	become(self->attach_as);
+	self->got = attach(s->dev, in->unique, fd);
+	become(0);
+	close(fd);
+	reply_open(s, in->unique);
+	return true;
+}
+
+FIXTURE_SETUP(creds)
+{
+	self->s.arg = self;
+	ASSERT_EQ(0, fuse_server_start(&self->s));
+	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	ASSERT_EQ(0, lower_make(&self->s, "secret", LEN, 2));
+	ASSERT_EQ(0, fchmodat(self->s.dirfd, "secret", 0600, 0));
+	self->buf = pages(LEN);
+	ASSERT_NE(NULL, self->buf);
+	self->s.request = attach_as;
+}
+
+FIXTURE_TEARDOWN(creds)
+{
+	EXPECT_EQ(0, server_io(&self->s));
+	fuse_server_stop(&self->s);
+}
+
+/* For good, in a child. */
+static void drop_privileges(void)
+{
+	if (setgroups(0, NULL) || setresgid(USER, USER, USER) ||
+	    setresuid(USER, USER, USER))
+		_exit(100);
+}
+
+/* Nothing of the server's privileges is left with the caller. */
+static bool unprivileged(struct fuse_server *s)
+{
+	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct d[2] = {};
+
+	if (syscall(SYS_capget, &h, d) || d[0].effective || d[1].effective)
+		return false;
+	if (geteuid() != USER || getegid() != USER)
+		return false;
+	return open(lower_path(s, "secret"), O_RDONLY) < 0 && errno == EACCES;
+}
+
+static int child_status(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -1;
+	return WEXITSTATUS(status);
+}
+
+/* A client without a privilege reads and writes a file that it cannot open. */
+TEST_F_TIMEOUT(creds, unprivileged_client, IO_TIMEOUT)
+{
+	pid_t pid;
+
+	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 0600, 0));
+	pid = fork();
+	if (!pid) {
+		char *map;
+		int fd;
+
+		drop_privileges();
+		if (open(lower_path(&self->s, "f"), O_RDONLY) >= 0)
+			_exit(1);
+		fd = open(fuse_path(&self->s, "f"), O_RDWR);
+		if (fd < 0)
+			_exit(2);
+		if (pread(fd, self->buf, LEN, 0) != LEN ||
+		    pattern_differs(self->buf, LEN, 0, 1) != -1)
+			_exit(3);
+		pattern(self->buf, LEN, 0, 3);
+		if (pwrite(fd, self->buf, LEN, 0) != LEN)
+			_exit(4);
+		map = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		if (map == MAP_FAILED || pattern_differs(map, LEN, 0, 3) != -1)
+			_exit(5);
+		_exit(unprivileged(&self->s) ? 0 : 6);
+	}
+	EXPECT_EQ(0, child_status(pid));
+	EXPECT_EQ(0, self->got);
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 3));
+}
+
+/* Each way to write. */
+enum way {
+	WAY_PWRITE, WAY_PWRITEV2, WAY_DIRECT, WAY_SPLICE, WAY_SENDFILE,
+	WAY_AIO, WAY_AIO_DIRECT, WAY_URING, WAY_URING_DIRECT, WAYS
+};
+
+static bool way_is_direct(enum way way)
+{
+	return way == WAY_DIRECT || way == WAY_AIO_DIRECT ||
+		way == WAY_URING_DIRECT;
+}
+
+static ssize_t write_by_splice(int fd, char *buf)
+{
+	int p[2];
+
+	if (pipe(p) || write(p[1], buf, LEN) != LEN)
+		return -1;
+	return splice(p[0], NULL, fd, NULL, LEN, 0);
+}
+
+static ssize_t write_by_sendfile(int fd, char *buf)
+{
+	int from = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+
+	if (from < 0 || pwrite(from, buf, LEN, 0) != LEN)
+		return -1;
+	return sendfile(fd, from, NULL, LEN);
+}
+
+static ssize_t write_by_aio(int fd, char *buf)
+{
+	struct iocb iocb, *iocbs = &iocb;
+	struct io_event ev;
+	aio_context_t ctx;
+
+	aio_prep(&iocb, IOCB_CMD_PWRITE, fd, buf, LEN, 0, 0);
+	if (aio_setup(1, &ctx) || aio_submit(ctx, 1, &iocbs) != 1 ||
+	    aio_wait(ctx, 1, &ev) != 1)
+		return -1;
+	aio_destroy(ctx);
+	return ev.res;
+}
+
+static ssize_t write_by_uring(int fd, char *buf)
+{
+	struct uring u;
+	int ret;
+
+	if (uring_setup(&u, 4))
+		return -1;
+	ret = uring_do(&u, IORING_OP_WRITE, fd, buf, LEN, 0);
+	uring_destroy(&u);
+	return ret;
+}
+
+static ssize_t write_by(enum way way, int fd, char *buf)
+{
+	struct iovec iov = { buf, LEN };
+
+	switch (way) {
+	case WAY_SPLICE:
+		return write_by_splice(fd, buf);
+	case WAY_SENDFILE:
+		return write_by_sendfile(fd, buf);
+	case WAY_AIO:
+	case WAY_AIO_DIRECT:
+		return write_by_aio(fd, buf);
+	case WAY_URING:
+	case WAY_URING_DIRECT:
+		return write_by_uring(fd, buf);
+	case WAY_PWRITEV2:
+		return pwritev2(fd, &iov, 1, 0, 0);
+	default:
+		return pwrite(fd, buf, LEN, 0);
+	}
+}
+
+/* Open and write in a child; exit status 0 when all is well. */
+static pid_t write_in_child(struct fuse_server *s, enum way way, bool user,
+			    char *buf)
+{
+	pid_t pid = fork();
+	struct stat st, low;
+	int fd, lower;
+
+	if (pid)
+		return pid;
+
+	lower = lower_open(s, "f", O_PATH);
+	if (fstat(lower, &low) || (low.st_mode & 07777) != SUID)
+		_exit(1);
+	if (user)
+		drop_privileges();
+	fd = open(fuse_path(s, "f"),
+		  O_RDWR | (way_is_direct(way) ? O_DIRECT : 0));
+	if (fd < 0 || fstat(fd, &st) || (st.st_mode & 07777) != SUID)
+		_exit(2);
+	if (write_by(way, fd, buf) != LEN)
+		_exit(3);
+	if (user && !unprivileged(s))
+		_exit(4);
+	/* The mount knows at once. */
+	if (fstat(fd, &st) || fstat(lower, &low) ||
+	    st.st_mode != low.st_mode)
+		_exit(5);
+	_exit(0);
+}
+
+/*
+ * setuid and setgid fall on a write, by whichever way, of a client that may not
+ * keep them, whatever the server may, and of one that may, for a server that may
+ * not: and stay if both may.  The mode is seen at once, and nobody is asked.
+ */
+TEST_F_TIMEOUT(creds, setuid_falls, IO_TIMEOUT)
+{
+	static const struct { bool user; uid_t server; bool falls; } c[] = {
+		{ true, 0, true }, { true, USER, true },
+		{ false, USER, true }, { false, 0, false },
+	};
+	bool direct;
+	struct stat st;
+	unsigned int i;
+	enum way way;
+	int fd;
+
+	fd = lower_open(&self->s, "f", O_RDWR | O_DIRECT);
+	direct = fd >= 0;
+	close(fd);
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		for (way = 0; way < WAYS; way++) {
+			if (way_is_direct(way) && !direct)
+				continue;
+			ASSERT_EQ(0, chmod(fuse_path(&self->s, "f"), SUID));
+			self->attach_as = c[i].server;
+			pattern(self->buf, LEN, 0, way + 5);
+			EXPECT_EQ(0, child_status(write_in_child(&self->s, way,
+								 c[i].user,
+								 self->buf)))
+				TH_LOG("case %u, way %d", i, way);
+			EXPECT_EQ(0, self->got);
+			ASSERT_EQ(0, fstatat(self->s.dirfd, "f", &st, 0));
+			EXPECT_EQ(c[i].falls ? 0755 : SUID, st.st_mode & 07777)
+				TH_LOG("case %u, way %d", i, way);
+			EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, way + 5));
+		}
+	}
+}
+
+static unsigned long all_requests(struct fuse_server *s)
+{
+	unsigned long sum = 0;
+	int i;
+
+	for (i = 0; i < FUSE_SERVER_OPCODES; i++)
+		sum += fuse_server_count(s, i);
+	return sum;
+}
+
+/* Privileges are looked after without a request: none for 1,000 writes. */
+TEST_F_TIMEOUT(creds, writes_ask_nobody, IO_TIMEOUT)
+{
+	unsigned long before;
+	int fd, i, ret = 0;
+	pid_t pid;
+
+	fd = open(fuse_path(&self->s, "f"), O_RDWR);
+	ASSERT_LE(0, fd);
+	/* There is no FLUSH here: the kernel learns that now. */
+	close(dup(fd));
+	before = all_requests(&self->s);
+	pid = fork();
+	if (!pid) {
+		drop_privileges();
+		for (i = 0; i < 1000; i++)
+			ret |= pwrite(fd, self->buf, 512, i % 32 * 512) != 512;
+		_exit(ret);
+	}
+	EXPECT_EQ(0, child_status(pid));
+	EXPECT_EQ(before, all_requests(&self->s));
+	close(fd);
+}
+
+static const struct vfs_cap_data net_raw = {
+	.magic_etc = VFS_CAP_REVISION_2 | VFS_CAP_FLAGS_EFFECTIVE,
+	.data[0].permitted = 1 << CAP_NET_RAW,
+};
+
+/* File capabilities are dropped by a write, of a privileged client too. */
+TEST_F_TIMEOUT(creds, file_capabilities_fall, IO_TIMEOUT)
+{
+	char path[256];
+	char cap[64];
+	int user;
+
+	strcpy(path, lower_path(&self->s, "f"));
+	for (user = 0; user < 2; user++) {
+		pid_t pid;
+
+		ASSERT_EQ(0, setxattr(path, "security.capability", &net_raw,
+				      XATTR_CAPS_SZ_2, 0));
+		ASSERT_EQ(XATTR_CAPS_SZ_2, getxattr(path, "security.capability",
+						    cap, sizeof(cap)));
+		pid = fork();
+		if (!pid) {
+			int fd;
+
+			if (user)
+				drop_privileges();
+			fd = open(fuse_path(&self->s, "f"), O_RDWR);
+			_exit(pwrite(fd, "x", 1, 0) != 1);
+		}
+		EXPECT_EQ(0, child_status(pid));
+		EXPECT_EQ(0, self->got);
+		EXPECT_EQ(-1, getxattr(path, "security.capability", cap,
+				       sizeof(cap))) TH_LOG("user %d", user);
+		EXPECT_EQ(ENODATA, errno);
+	}
+	EXPECT_EQ(0, fuse_server_count(&self->s, FUSE_GETXATTR));
+}
+
+/* Use up what is free for a user without privileges. */
+static void fill_as_user(struct fuse_server *s)
+{
+	int fd = lower_open(s, "fill", O_RDWR | O_CREAT);
+	off_t len = 0, step;
+	char c[BLOCK] = {};
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		drop_privileges();
+		for (step = 1L << 30; step >= BLOCK; ) {
+			if (fallocate(fd, 0, len, step))
+				step /= 2;
+			else
+				len += step;
+		}
+		_exit(pwrite(fd, c, BLOCK, len) == BLOCK || errno != ENOSPC);
+	}
+	close(fd);
+	if (child_status(pid))
+		abort();
+}
+
+/*
+ * What the lower file system permits is what it permits the task that attached,
+ * not the client and not the mounter: here, blocks that are kept for root.
+ */
+TEST_F_TIMEOUT(creds, reserved_blocks, IO_TIMEOUT)
+{
+	static const struct { bool user; uid_t server; int want; } c[] = {
+		{ true, 0, 0 }, { false, 0, 0 },
+		{ true, USER, ENOSPC }, { false, USER, ENOSPC },
+	};
+	unsigned int i, round;
+	pid_t pid;
+
+	if (!lower_is(&self->s, EXT4_SUPER_MAGIC))
+		SKIP(return, "reserved_blocks");
+	fill_as_user(&self->s);
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < ARRAY_SIZE(c); i++) {
+			self->attach_as = c[i].server;
+			pid = fork();
+			if (!pid) {
+				int fd;
+
+				if (c[i].user)
+					drop_privileges();
+				fd = open(fuse_path(&self->s, "f"),
+					  O_RDWR | (round ? O_DIRECT : 0));
+				/* A hole's blocks are new ones. */
+				if (pwrite(fd, self->buf, BLOCK, (16 + round * 4 + i)
+					   * 16 * BLOCK) == BLOCK)
+					_exit(0);
+				_exit(errno);
+			}
+			EXPECT_EQ(c[i].want, child_status(pid))
+				TH_LOG("round %u case %u", round, i);
+			EXPECT_EQ(0, self->got);
+		}
+	}
+	unlinkat(self->s.dirfd, "fill", 0);
+}
+
+static int add_flag(struct fuse_server *s, const char *name, int flag, bool set)
+{
+	int fd = lower_open(s, name, O_RDONLY);
+	int flags, err;
+
+	err = ioctl(fd, FS_IOC_GETFLAGS, &flags);
+	if (!err) {
+		flags = set ? flags | flag : flags & ~flag;
+		err = ioctl(fd, FS_IOC_SETFLAGS, &flags);
+	}
+	close(fd);
+	return err ? errno : 0;
+}
+
+/* An open that is older than the lower file's immutability gains nothing by it. */
+TEST_F_TIMEOUT(creds, immutable, IO_TIMEOUT)
+{
+	ssize_t ret;
+	int fd, low, err;
+
+	low = lower_open(&self->s, "f", O_RDWR);
+	fd = open(fuse_path(&self->s, "f"), O_RDWR);
+	ASSERT_LE(0, fd);
+	if (add_flag(&self->s, "f", FS_IMMUTABLE_FL, true))
+		SKIP(return, "immutable");
+	errno = 0;
+	ret = pwrite(low, "x", 1, 0);
+	err = errno;
+	errno = 0;
+	EXPECT_EQ(ret, pwrite(fd, "x", 1, 0));
+	EXPECT_EQ(err, errno);
+	EXPECT_EQ(1, pread(fd, self->buf, 1, 0));
+	/* And one that is younger is refused by the lower file system. */
+	self->s.request = NULL;
+	EXPECT_EQ(-1, fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR));
+	EXPECT_EQ(EPERM, errno);
+	close(fd);
+	close(low);
+	EXPECT_EQ(0, add_flag(&self->s, "f", FS_IMMUTABLE_FL, false));
+}
+
+/* The smallest swap header. */
+static int make_swap(struct fuse_server *s, const char *name)
+{
+	static char buf[16 * PAGE];
+	int fd = lower_open(s, name, O_RDWR | O_CREAT);
+	uint32_t *info = (uint32_t *)(buf + 1024);
+	size_t page = getpagesize();
+	int ret = -1;
+
+	info[0] = 1;
+	info[1] = sizeof(buf) / page - 1;
+	memcpy(buf + page - 10, "SWAPSPACE2", 10);
+	fchmod(fd, 0600);
+	if (write(fd, buf, sizeof(buf)) == sizeof(buf) && !fsync(fd))
+		ret = 0;
+	close(fd);
+	return ret;
+}
+
+/* An open that is older than the lower file's use as swap cannot write to that. */
+TEST_F_TIMEOUT(creds, swapfile, IO_TIMEOUT)
+{
+	char path[256];
+	int fd;
+
+	ASSERT_EQ(0, make_swap(&self->s, "swap"));
+	strcpy(path, lower_path(&self->s, "swap"));
+	self->s.request = NULL;
+	fd = fs_open(&self->s, OPEN_PASSTHROUGH, "swap", O_RDWR);
+	ASSERT_LE(0, fd);
+	if (swapon(path, 0)) {
+		ASSERT_EQ(EINVAL, errno);
+		SKIP(return, "swapfile");
+	}
+	EXPECT_EQ(-1, pwrite(fd, "x", 1, 0));
+	EXPECT_EQ(ETXTBSY, errno);
+	EXPECT_EQ(MAP_FAILED, mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+				   fd, 0));
+	EXPECT_EQ(ETXTBSY, errno);
+	EXPECT_NE(MAP_FAILED, mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 0));
+	EXPECT_EQ(1, pread(fd, self->buf, 1, 0));
+	EXPECT_EQ(0, swapoff(path));
+	EXPECT_EQ(1, pwrite(fd, "x", 1, 0));
+	close(fd);
+}
+
+TEST_HARNESS_MAIN
