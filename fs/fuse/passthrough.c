@@ -12,8 +12,9 @@
  * - Every lower call runs under the server's credentials and nothing else does.
  *   They are switched without a reference: the fuse_file holds one for at least
  *   as long as the client's file is open, which outlives the call.
- * - Locks nest lower freeze protection, pipe lock, FUSE inode lock, locks of the
- *   lower file system.
+ * - Locks nest pipe lock, FUSE inode lock, lower freeze protection, locks of the
+ *   lower file system.  Nothing waits for the server with freeze protection held:
+ *   the server may need that to answer.
  * - FUSE's own page cache of the inode is clean over a range before the lower
  *   file is read or written there, and holds nothing of it after a write.
  * - A size that passthrough raises is never beyond the lower file's own.
@@ -47,7 +48,7 @@
 #define FUSE_PASSTHROUGH_FMODE (FMODE_NOWAIT | FMODE_BUF_WASYNC)
 
 /* Attributes that are not to be trusted while passthrough writes go on. */
-#define FUSE_PASSTHROUGH_STATX (FUSE_STATX_MODIFY | STATX_MODE)
+#define FUSE_PASSTHROUGH_STATX (FUSE_STATX_MODSIZE | STATX_MODE)
 
 /* What may be combined with FOPEN_PASSTHROUGH, as in Linux 6.9 and later. */
 #define FOPEN_PASSTHROUGH_MASK \
@@ -73,6 +74,7 @@ struct fuse_backing {
  * @kiocb: the lower file's iocb
  * @client: the client's iocb; it keeps the client's file open, and with it the
  *	lower file, until it is completed
+ * @start: where it begins; some network file systems leave ki_pos at that
  * @count: the submitter's and the completion's: lower file systems look at
  *	their iocb even after they have queued it
  * @work: for completions that need to sleep
@@ -81,13 +83,13 @@ struct fuse_backing {
 struct fuse_passthrough_aio {
 	struct kiocb kiocb;
 	struct kiocb *client;
+	loff_t start;
 	refcount_t count;
 	struct work_struct work;
 	long res;
 };
 
 static struct kmem_cache *fuse_passthrough_aio_cachep;
-static struct workqueue_struct *fuse_passthrough_wq;
 
 /* Of passthrough opens; of opens that only map their lower file. */
 static struct file_operations fuse_passthrough_fops __ro_after_init;
@@ -160,6 +162,15 @@ void fuse_passthrough_negotiate(struct fuse_mount *fm,
 	if (depth > FILESYSTEM_MAX_STACK_DEPTH) {
 		fuse_passthrough_refuse(fc, "max_stack_depth too large",
 					-EINVAL);
+		return;
+	}
+
+	/* Its works wait for this server, which other connections must not. */
+	fc->passthrough_wq = alloc_workqueue("fuse-passthrough-%u",
+					     WQ_MEM_RECLAIM, 0,
+					     MINOR(fc->dev));
+	if (!fc->passthrough_wq) {
+		fuse_passthrough_refuse(fc, "no workqueue", -ENOMEM);
 		return;
 	}
 
@@ -328,13 +339,20 @@ void fuse_passthrough_request_free(struct fuse_req *req)
 /**
  * fuse_passthrough_take - move an attached lower file to the opener
  * @ff: the opener's file, not yet visible to anybody
- * @req: its finished request, answered without error
+ * @req: its finished request
+ * @err: what the open ended with; after an error the lower file is released, here
+ *	and now, rather than when the server's task drops the request
  *
  * Called by the opener alone, after the request has left its queue: no attach
  * can come any more.
  */
-void fuse_passthrough_take(struct fuse_file *ff, struct fuse_req *req)
+void fuse_passthrough_take(struct fuse_file *ff, struct fuse_req *req, int err)
 {
+	if (err) {
+		fuse_passthrough_request_free(req);
+		return;
+	}
+
 	ff->passthrough = req->passthrough;
 	req->passthrough.lower = NULL;
 	req->passthrough.cred = NULL;
@@ -469,6 +487,11 @@ static struct file *fuse_backing_reopen(const struct fuse_backing *fb,
 					unsigned int flags)
 {
 	struct file *file;
+
+	/* An open by path would be refused this, dentry_open() does not ask. */
+	if ((flags & O_ACCMODE) != O_RDONLY &&
+	    IS_IMMUTABLE(d_inode(fb->file->f_path.dentry)))
+		return ERR_PTR(-EPERM);
 
 	flags &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_TMPFILE);
 	file = dentry_open(&fb->file->f_path, flags | O_LARGEFILE, fb->cred);
@@ -723,6 +746,19 @@ u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask)
 	return fuse_passthrough_written(inode) ? mask & STATX_SIZE : mask;
 }
 
+/**
+ * fuse_passthrough_keep_size - do not let a SETATTR undo what a write raised
+ * @inode: a FUSE inode, its lock held
+ * @attr: what the server answered to a SETATTR that did not change the size
+ *
+ * While passthrough writes, the answer's size may be older than the inode's.
+ */
+void fuse_passthrough_keep_size(struct inode *inode, struct fuse_attr *attr)
+{
+	if (fuse_passthrough_inval_mask(inode))
+		attr->size = i_size_read(inode);
+}
+
 static void fuse_passthrough_accessed(struct inode *inode)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
@@ -733,11 +769,19 @@ static void fuse_passthrough_accessed(struct inode *inode)
 
 /* Coherence with FUSE's own page cache */
 
-/* One test while the inode is only used through passthrough. */
+/*
+ * Cheap while the inode is only used through passthrough.  A WRITE in flight
+ * whose successor is being queued is out of the tree for a moment, but counted.
+ */
 static bool fuse_passthrough_cached(struct inode *inode)
 {
-	return READ_ONCE(inode->i_data.nrpages) ||
-		READ_ONCE(get_fuse_inode(inode)->writepages.rb_node);
+	const struct fuse_inode *fi = get_fuse_inode(inode);
+
+	if (READ_ONCE(inode->i_data.nrpages))
+		return true;
+	/* Pages leave the cache only after their WRITE is in the tree. */
+	smp_rmb();
+	return READ_ONCE(fi->writepages.rb_node) || READ_ONCE(fi->writectr);
 }
 
 /*
@@ -865,10 +909,10 @@ static void fuse_passthrough_raise_size(struct inode *inode,
 	spin_unlock(&fi->lock);
 }
 
-/* After @written bytes up to @end reached the lower file; may sleep. */
+/* After a write from @start up to @end of the lower file; may sleep. */
 static void fuse_passthrough_end_write(struct inode *inode,
-				       const struct file *lower, loff_t end,
-				       ssize_t written)
+				       const struct file *lower, loff_t start,
+				       loff_t end)
 {
 	/*
 	 * A reader that fills a page from the old data has put it into the page
@@ -878,7 +922,7 @@ static void fuse_passthrough_end_write(struct inode *inode,
 	smp_mb();
 	if (fuse_passthrough_cached(inode))
 		invalidate_inode_pages2_range(inode->i_mapping,
-					      (end - written) >> PAGE_SHIFT,
+					      start >> PAGE_SHIFT,
 					      (end - 1) >> PAGE_SHIFT);
 	fuse_passthrough_raise_size(inode, lower, end);
 }
@@ -911,6 +955,24 @@ static int fuse_passthrough_kiocb(struct kiocb *kiocb, const struct kiocb *iocb,
 	return 0;
 }
 
+/*
+ * A buffer may be a mapping of this very inode by FUSE's cache.  To fault it in
+ * the server reads the lower file, which it cannot while the lower file system
+ * holds the inode's lock for us: let that happen before.
+ */
+static void fuse_passthrough_fault_in(const struct kiocb *kiocb,
+				      const struct iov_iter *iter, int rw)
+{
+	size_t len = min_t(size_t, iov_iter_count(iter), SZ_1M);
+
+	if ((kiocb->ki_flags & IOCB_NOWAIT) || !user_backed_iter(iter))
+		return;
+	if (rw == READ)
+		fault_in_iov_iter_writeable(iter, len);
+	else
+		fault_in_iov_iter_readable(iter, len);
+}
+
 static ssize_t fuse_passthrough_read(struct file *file, struct kiocb *kiocb,
 				     struct iov_iter *to)
 {
@@ -918,6 +980,9 @@ static ssize_t fuse_passthrough_read(struct file *file, struct kiocb *kiocb,
 	struct inode *inode = file_inode(file);
 	const struct cred *old;
 	ssize_t ret;
+
+	if (mapping_mapped(inode->i_mapping))
+		fuse_passthrough_fault_in(kiocb, to, READ);
 
 	if (fuse_passthrough_cached(inode)) {
 		ret = fuse_passthrough_clean(inode, kiocb, iov_iter_count(to));
@@ -985,19 +1050,80 @@ static ssize_t fuse_passthrough_lower_write(struct file *file,
 	return ret;
 }
 
-/* With the lower file system's freeze protection held. */
+/* The lower file is open for large files whatever the client's is. */
+static int fuse_passthrough_limit(const struct file *file,
+				  const struct kiocb *kiocb,
+				  struct iov_iter *from)
+{
+	loff_t pos = kiocb->ki_pos;
+
+	if (kiocb->ki_flags & IOCB_APPEND)
+		pos = i_size_read(file_inode(kiocb->ki_filp));
+	if (pos >= MAX_NON_LFS)
+		return -EFBIG;
+
+	iov_iter_truncate(from, MAX_NON_LFS - pos);
+	return 0;
+}
+
+/* With @frozen, which is set to say so, do not wait for a thaw. */
+static bool fuse_passthrough_start_write(const struct kiocb *kiocb,
+					 bool *frozen)
+{
+	struct file *lower = kiocb->ki_filp;
+
+	if (frozen) {
+		*frozen = !file_start_write_trylock(lower);
+		return !*frozen;
+	}
+	if (kiocb->ki_flags & IOCB_NOWAIT)
+		return file_start_write_trylock(lower);
+	file_start_write(lower);
+	return true;
+}
+
+/* Freeze protection of a queued write goes to whoever completes it. */
+static ssize_t fuse_passthrough_protected_write(struct file *file,
+						struct kiocb *kiocb,
+						struct iov_iter *from,
+						bool *frozen)
+{
+	struct super_block *sb = file_inode(kiocb->ki_filp)->i_sb;
+	bool sync = is_sync_kiocb(kiocb);
+	ssize_t ret;
+
+	if (!fuse_passthrough_start_write(kiocb, frozen))
+		return -EAGAIN;
+
+	if (!sync)
+		__sb_writers_release(sb, SB_FREEZE_WRITE);
+	ret = fuse_passthrough_lower_write(file, kiocb, from);
+	if (ret == -EIOCBQUEUED)
+		return ret;
+	if (!sync)
+		__sb_writers_acquired(sb, SB_FREEZE_WRITE);
+	sb_end_write(sb);
+
+	return ret;
+}
+
 static ssize_t fuse_passthrough_write(struct file *file, struct kiocb *kiocb,
-				      struct iov_iter *from)
+				      struct iov_iter *from, bool *frozen)
 {
 	struct fuse_file *ff = file->private_data;
 	struct inode *inode = file_inode(file);
 	ssize_t ret = 0;
+
+	if (mapping_mapped(inode->i_mapping))
+		fuse_passthrough_fault_in(kiocb, from, WRITE);
 
 	if (!fuse_passthrough_lock(inode, kiocb))
 		return -EAGAIN;
 
 	if (fuse_passthrough_cached(inode))
 		ret = fuse_passthrough_clean(inode, kiocb, iov_iter_count(from));
+	if (!ret && unlikely(!(file->f_flags & O_LARGEFILE)))
+		ret = fuse_passthrough_limit(file, kiocb, from);
 	if (ret)
 		goto out;
 
@@ -1007,21 +1133,13 @@ static ssize_t fuse_passthrough_write(struct file *file, struct kiocb *kiocb,
 	if (!READ_ONCE(ff->passthrough_wrote))
 		fuse_passthrough_begin_writing(inode, ff);
 
-	ret = fuse_passthrough_lower_write(file, kiocb, from);
+	ret = fuse_passthrough_protected_write(file, kiocb, from, frozen);
 	if (ret > 0)
-		fuse_passthrough_end_write(inode, kiocb->ki_filp, kiocb->ki_pos,
-					   ret);
+		fuse_passthrough_end_write(inode, kiocb->ki_filp,
+					   kiocb->ki_pos - ret, kiocb->ki_pos);
 out:
 	fuse_passthrough_unlock(inode, kiocb);
 	return ret;
-}
-
-static bool fuse_passthrough_start_write(struct file *lower, int flags)
-{
-	if (flags & IOCB_NOWAIT)
-		return file_start_write_trylock(lower);
-	file_start_write(lower);
-	return true;
 }
 
 /* Asynchronous direct I/O */
@@ -1037,28 +1155,25 @@ static void fuse_passthrough_aio_end(struct fuse_passthrough_aio *aio, long res)
 {
 	struct kiocb *client = aio->client;
 
-	if (aio->kiocb.ki_flags & IOCB_WRITE) {
-		struct super_block *sb = file_inode(aio->kiocb.ki_filp)->i_sb;
-
-		__sb_writers_acquired(sb, SB_FREEZE_WRITE);
-		sb_end_write(sb);
-	}
 	client->ki_pos = aio->kiocb.ki_pos;
 	fuse_passthrough_aio_put(aio);
 	client->ki_complete(client, res);
 }
 
+/* Where an append landed is for the lower file system to know. */
 static void fuse_passthrough_aio_work(struct work_struct *work)
 {
 	struct fuse_passthrough_aio *aio =
 		container_of(work, struct fuse_passthrough_aio, work);
 	struct inode *inode = file_inode(aio->client->ki_filp);
+	bool append = aio->kiocb.ki_flags & IOCB_APPEND;
 
 	/* The call that NOWAIT was about is over. */
 	aio->kiocb.ki_flags &= ~IOCB_NOWAIT;
 	fuse_passthrough_lock(inode, &aio->kiocb);
 	fuse_passthrough_end_write(inode, aio->kiocb.ki_filp,
-				   aio->kiocb.ki_pos, aio->res);
+				   append ? 0 : aio->start,
+				   append ? LLONG_MAX : aio->start + aio->res);
 	fuse_passthrough_unlock(inode, &aio->kiocb);
 	fuse_passthrough_aio_end(aio, aio->res);
 }
@@ -1067,16 +1182,17 @@ static void fuse_passthrough_aio_work(struct work_struct *work)
  * Has a write something to do that needs to sleep, or fi->lock?  On 32 bits a
  * size that is being written cannot be read under an interrupt.
  */
-static bool fuse_passthrough_aio_sleeps(const struct fuse_passthrough_aio *aio)
+static bool fuse_passthrough_aio_sleeps(const struct fuse_passthrough_aio *aio,
+					long res)
 {
 	struct inode *inode = file_inode(aio->client->ki_filp);
 
-	if (!IS_ENABLED(CONFIG_64BIT))
+	if (!IS_ENABLED(CONFIG_64BIT) || (aio->kiocb.ki_flags & IOCB_APPEND))
 		return true;
 
 	/* See fuse_passthrough_end_write() for the barrier. */
 	smp_mb();
-	return aio->kiocb.ki_pos > i_size_read(inode) ||
+	return aio->start + res > i_size_read(inode) ||
 		fuse_passthrough_cached(inode);
 }
 
@@ -1085,12 +1201,20 @@ static void fuse_passthrough_aio_complete(struct kiocb *kiocb, long res)
 {
 	struct fuse_passthrough_aio *aio =
 		container_of(kiocb, struct fuse_passthrough_aio, kiocb);
+	struct fuse_conn *fc = get_fuse_conn(file_inode(aio->client->ki_filp));
+
+	if (kiocb->ki_flags & IOCB_WRITE) {
+		struct super_block *sb = file_inode(kiocb->ki_filp)->i_sb;
+
+		__sb_writers_acquired(sb, SB_FREEZE_WRITE);
+		sb_end_write(sb);
+	}
 
 	if ((kiocb->ki_flags & IOCB_WRITE) && res > 0 &&
-	    fuse_passthrough_aio_sleeps(aio)) {
+	    fuse_passthrough_aio_sleeps(aio, res)) {
 		aio->res = res;
 		INIT_WORK(&aio->work, fuse_passthrough_aio_work);
-		queue_work(fuse_passthrough_wq, &aio->work);
+		queue_work(fc->passthrough_wq, &aio->work);
 		return;
 	}
 	fuse_passthrough_aio_end(aio, res);
@@ -1112,42 +1236,15 @@ fuse_passthrough_aio_alloc(struct kiocb *iocb, const struct kiocb *kiocb)
 	/* Nobody will poll for it. */
 	aio->kiocb.ki_flags &= ~IOCB_HIPRI;
 	aio->client = iocb;
+	aio->start = kiocb->ki_pos;
 	refcount_set(&aio->count, 2);
 	return aio;
 }
 
-/* What was not queued was not, and will not be, completed by a callback. */
-static ssize_t fuse_passthrough_aio_submitted(struct fuse_passthrough_aio *aio,
-					      ssize_t ret)
+static ssize_t fuse_passthrough_aio(struct kiocb *iocb,
+				    const struct kiocb *kiocb,
+				    struct iov_iter *iter, int rw)
 {
-	if (ret != -EIOCBQUEUED) {
-		aio->client->ki_pos = aio->kiocb.ki_pos;
-		fuse_passthrough_aio_put(aio);
-	}
-	fuse_passthrough_aio_put(aio);
-	return ret;
-}
-
-static ssize_t fuse_passthrough_aio_read(struct kiocb *iocb,
-					 const struct kiocb *kiocb,
-					 struct iov_iter *to)
-{
-	struct fuse_passthrough_aio *aio;
-
-	aio = fuse_passthrough_aio_alloc(iocb, kiocb);
-	if (IS_ERR(aio))
-		return PTR_ERR(aio);
-
-	return fuse_passthrough_aio_submitted(aio,
-		fuse_passthrough_read(iocb->ki_filp, &aio->kiocb, to));
-}
-
-/* Freeze protection goes from the submitter to whoever completes. */
-static ssize_t fuse_passthrough_aio_write(struct kiocb *iocb,
-					  const struct kiocb *kiocb,
-					  struct iov_iter *from)
-{
-	struct super_block *sb = file_inode(kiocb->ki_filp)->i_sb;
 	struct fuse_passthrough_aio *aio;
 	ssize_t ret;
 
@@ -1155,17 +1252,19 @@ static ssize_t fuse_passthrough_aio_write(struct kiocb *iocb,
 	if (IS_ERR(aio))
 		return PTR_ERR(aio);
 
-	if (fuse_passthrough_start_write(kiocb->ki_filp, kiocb->ki_flags)) {
-		__sb_writers_release(sb, SB_FREEZE_WRITE);
-		ret = fuse_passthrough_write(iocb->ki_filp, &aio->kiocb, from);
-		if (ret != -EIOCBQUEUED) {
-			__sb_writers_acquired(sb, SB_FREEZE_WRITE);
-			sb_end_write(sb);
-		}
-	} else {
-		ret = -EAGAIN;
+	if (rw == READ)
+		ret = fuse_passthrough_read(iocb->ki_filp, &aio->kiocb, iter);
+	else
+		ret = fuse_passthrough_write(iocb->ki_filp, &aio->kiocb, iter,
+					     NULL);
+
+	/* What was not queued will not be completed by a callback. */
+	if (ret != -EIOCBQUEUED) {
+		iocb->ki_pos = aio->kiocb.ki_pos;
+		fuse_passthrough_aio_put(aio);
 	}
-	return fuse_passthrough_aio_submitted(aio, ret);
+	fuse_passthrough_aio_put(aio);
+	return ret;
 }
 
 /* File operations */
@@ -1195,7 +1294,7 @@ static ssize_t fuse_passthrough_read_iter(struct kiocb *iocb,
 		return ret;
 
 	if (fuse_passthrough_is_async(iocb))
-		return fuse_passthrough_aio_read(iocb, &kiocb, to);
+		return fuse_passthrough_aio(iocb, &kiocb, to, READ);
 
 	ret = fuse_passthrough_read(file, &kiocb, to);
 	iocb->ki_pos = kiocb.ki_pos;
@@ -1207,33 +1306,37 @@ static ssize_t fuse_passthrough_write_iter(struct kiocb *iocb,
 {
 	struct file *file = iocb->ki_filp;
 	struct fuse_file *ff = file->private_data;
-	struct file *lower = ff->passthrough.lower;
 	struct kiocb kiocb;
 	ssize_t ret;
 
 	if (fuse_is_bad(file_inode(file)))
 		return -EIO;
 
-	ret = fuse_passthrough_kiocb(&kiocb, iocb, lower, WRITE);
+	ret = fuse_passthrough_kiocb(&kiocb, iocb, ff->passthrough.lower,
+				     WRITE);
 	if (ret)
 		return ret;
 
 	if (fuse_passthrough_is_async(iocb))
-		return fuse_passthrough_aio_write(iocb, &kiocb, from);
+		return fuse_passthrough_aio(iocb, &kiocb, from, WRITE);
 
-	if (!fuse_passthrough_start_write(lower, kiocb.ki_flags))
-		return -EAGAIN;
-	ret = fuse_passthrough_write(file, &kiocb, from);
-	file_end_write(lower);
+	ret = fuse_passthrough_write(file, &kiocb, from, NULL);
 	iocb->ki_pos = kiocb.ki_pos;
 	return ret;
 }
+
+/* What the actor is called for; @frozen: it met a frozen lower file system. */
+struct fuse_passthrough_splice {
+	struct file *file;
+	bool frozen;
+};
 
 static int fuse_passthrough_splice_actor(struct pipe_inode_info *pipe,
 					 struct pipe_buffer *buf,
 					 struct splice_desc *sd)
 {
-	struct file *file = sd->u.file;
+	struct fuse_passthrough_splice *splice = sd->u.data;
+	struct file *file = splice->file;
 	struct fuse_file *ff = file->private_data;
 	struct bio_vec bvec = {
 		.bv_page = buf->page,
@@ -1252,12 +1355,13 @@ static int fuse_passthrough_splice_actor(struct pipe_inode_info *pipe,
 		return err;
 
 	iov_iter_bvec(&from, ITER_SOURCE, &bvec, 1, sd->len);
-	return fuse_passthrough_write(file, &kiocb, &from);
+	return fuse_passthrough_write(file, &kiocb, &from, &splice->frozen);
 }
 
 /*
- * The generic way would take the lower file system's freeze protection under
- * the pipe's lock, which a splice to the lower file system itself takes first.
+ * A splice to the lower file system itself takes its freeze protection before
+ * the pipe's lock: do not wait for a thaw with the pipe locked, as the generic
+ * way would.
  */
 static ssize_t fuse_passthrough_splice_write(struct pipe_inode_info *pipe,
 					     struct file *file, loff_t *ppos,
@@ -1265,22 +1369,29 @@ static ssize_t fuse_passthrough_splice_write(struct pipe_inode_info *pipe,
 {
 	struct fuse_file *ff = file->private_data;
 	struct file *lower = ff->passthrough.lower;
+	struct fuse_passthrough_splice splice = { .file = file };
 	struct splice_desc sd = {
 		.total_len = len,
 		.flags = flags,
 		.pos = *ppos,
-		.u.file = file,
+		.u.data = &splice,
 	};
 	ssize_t ret;
 
 	if (fuse_is_bad(file_inode(file)))
 		return -EIO;
 
-	file_start_write(lower);
-	pipe_lock(pipe);
-	ret = __splice_from_pipe(pipe, &sd, fuse_passthrough_splice_actor);
-	pipe_unlock(pipe);
-	file_end_write(lower);
+	for (;;) {
+		splice.frozen = false;
+		pipe_lock(pipe);
+		ret = __splice_from_pipe(pipe, &sd,
+					 fuse_passthrough_splice_actor);
+		pipe_unlock(pipe);
+		if (ret >= 0 || !splice.frozen)
+			break;
+		file_start_write(lower);
+		file_end_write(lower);
+	}
 
 	if (ret > 0)
 		*ppos = sd.pos;
@@ -1443,6 +1554,8 @@ void fuse_passthrough_free_conn(struct fuse_conn *fc)
 		cond_resched();
 	}
 	xa_destroy(&fc->backing);
+	if (fc->passthrough_wq)
+		destroy_workqueue(fc->passthrough_wq);
 }
 
 static void __init fuse_passthrough_init_fops(void)
@@ -1472,16 +1585,7 @@ int __init fuse_passthrough_init(void)
 	fuse_passthrough_init_fops();
 
 	fuse_passthrough_aio_cachep = KMEM_CACHE(fuse_passthrough_aio, 0);
-	if (!fuse_passthrough_aio_cachep)
-		return -ENOMEM;
-
-	fuse_passthrough_wq = alloc_workqueue("fuse-passthrough",
-					      WQ_MEM_RECLAIM, 0);
-	if (!fuse_passthrough_wq) {
-		kmem_cache_destroy(fuse_passthrough_aio_cachep);
-		return -ENOMEM;
-	}
-	return 0;
+	return fuse_passthrough_aio_cachep ? 0 : -ENOMEM;
 }
 
 /**
@@ -1489,6 +1593,5 @@ int __init fuse_passthrough_init(void)
  */
 void fuse_passthrough_cleanup(void)
 {
-	destroy_workqueue(fuse_passthrough_wq);
 	kmem_cache_destroy(fuse_passthrough_aio_cachep);
 }

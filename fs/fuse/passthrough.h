@@ -13,6 +13,7 @@
 
 struct cred;
 struct file;
+struct fuse_attr;
 struct fuse_conn;
 struct fuse_dev;
 struct fuse_file;
@@ -47,7 +48,7 @@ void fuse_passthrough_negotiate(struct fuse_mount *fm,
 long fuse_passthrough_ioctl(struct fuse_dev *fud, unsigned int cmd,
 			    unsigned long arg);
 void fuse_passthrough_request_free(struct fuse_req *req);
-void fuse_passthrough_take(struct fuse_file *ff, struct fuse_req *req);
+void fuse_passthrough_take(struct fuse_file *ff, struct fuse_req *req, int err);
 int fuse_passthrough_open_id(struct fuse_file *ff,
 			     const struct fuse_open_out *out,
 			     unsigned int flags);
@@ -58,6 +59,7 @@ bool fuse_file_passthrough(const struct fuse_file *ff);
 u32 fuse_passthrough_inval_mask(struct inode *inode);
 u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask);
 bool fuse_passthrough_written(struct inode *inode);
+void fuse_passthrough_keep_size(struct inode *inode, struct fuse_attr *attr);
 #else
 static inline int fuse_passthrough_init(void)
 {
@@ -101,7 +103,7 @@ static inline void fuse_passthrough_request_free(struct fuse_req *req)
 }
 
 static inline void fuse_passthrough_take(struct fuse_file *ff,
-					 struct fuse_req *req)
+					 struct fuse_req *req, int err)
 {
 }
 
@@ -139,6 +141,11 @@ static inline u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask)
 static inline bool fuse_passthrough_written(struct inode *inode)
 {
 	return false;
+}
+
+static inline void fuse_passthrough_keep_size(struct inode *inode,
+					      struct fuse_attr *attr)
+{
 }
 #endif /* CONFIG_FUSE_PASSTHROUGH */
 
