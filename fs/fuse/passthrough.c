@@ -48,7 +48,7 @@
 #define FUSE_PASSTHROUGH_FMODE (FMODE_NOWAIT | FMODE_BUF_WASYNC)
 
 /* Attributes that are not to be trusted while passthrough writes go on. */
-#define FUSE_PASSTHROUGH_STATX (FUSE_STATX_MODSIZE | STATX_MODE)
+#define FUSE_PASSTHROUGH_STATX (FUSE_STATX_MODIFY | STATX_MODE)
 
 /* What may be combined with FOPEN_PASSTHROUGH, as in Linux 6.9 and later. */
 #define FOPEN_PASSTHROUGH_MASK \
@@ -747,15 +747,23 @@ u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask)
 }
 
 /**
- * fuse_passthrough_keep_size - do not let a SETATTR undo what a write raised
- * @inode: a FUSE inode, its lock held
- * @attr: what the server answered to a SETATTR that did not change the size
+ * fuse_passthrough_setattr - do not let a SETATTR undo what a write raised
+ * @inode: a FUSE inode, its lock held, other attributes updated
+ * @attr: what the server answered; its size is corrected
+ * @truncate: was the size to be changed?
  *
- * While passthrough writes, the answer's size may be older than the inode's.
+ * While passthrough writes, the answer's size may be older than the inode's;
+ * after a truncate it is for the server to say which.
  */
-void fuse_passthrough_keep_size(struct inode *inode, struct fuse_attr *attr)
+void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
+			      bool truncate)
 {
-	if (fuse_passthrough_inval_mask(inode))
+	if (!fuse_passthrough_inval_mask(inode))
+		return;
+
+	if (truncate)
+		fuse_invalidate_attr_mask(inode, STATX_SIZE);
+	else
 		attr->size = i_size_read(inode);
 }
 

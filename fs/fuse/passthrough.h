@@ -59,7 +59,8 @@ bool fuse_file_passthrough(const struct fuse_file *ff);
 u32 fuse_passthrough_inval_mask(struct inode *inode);
 u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask);
 bool fuse_passthrough_written(struct inode *inode);
-void fuse_passthrough_keep_size(struct inode *inode, struct fuse_attr *attr);
+void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
+			      bool truncate);
 #else
 static inline int fuse_passthrough_init(void)
 {
@@ -143,8 +144,9 @@ static inline bool fuse_passthrough_written(struct inode *inode)
 	return false;
 }
 
-static inline void fuse_passthrough_keep_size(struct inode *inode,
-					      struct fuse_attr *attr)
+static inline void fuse_passthrough_setattr(struct inode *inode,
+					    struct fuse_attr *attr,
+					    bool truncate)
 {
 }
 #endif /* CONFIG_FUSE_PASSTHROUGH */
