@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <linux/magic.h>
 #include <unistd.h>
@@ -170,6 +171,43 @@ static inline bool lower_is(struct fuse_server *s, long magic)
 	struct statfs st;
 
 	return !fstatfs(s->dirfd, &st) && st.f_type == magic;
+}
+
+/* Sectors written so far on the disk of the lower file; -1 if it has none. */
+static inline long long sectors_written(struct fuse_server *s)
+{
+	unsigned long long v[7];
+	char path[64], line[512], dev[256];
+	unsigned int major_id, minor_id;
+	long long ret = -1;
+	struct stat st;
+	FILE *f;
+
+	fstat(s->dirfd, &st);
+	f = fopen("/proc/self/mountinfo", "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		char *dash = strstr(line, " - ");
+
+		if (sscanf(line, "%*d %*d %u:%u", &major_id, &minor_id) == 2 &&
+		    makedev(major_id, minor_id) == st.st_dev && dash &&
+		    sscanf(dash, " - %*s %255s", dev) == 1 && dev[0] == '/')
+			break;
+		dev[0] = 0;
+	}
+	if (f)
+		fclose(f);
+	if (!dev[0] || stat(dev, &st) || !S_ISBLK(st.st_mode))
+		return -1;
+
+	snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/stat",
+		 major(st.st_rdev), minor(st.st_rdev));
+	f = fopen(path, "r");
+	if (f && fscanf(f, "%llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1],
+			&v[2], &v[3], &v[4], &v[5], &v[6]) == 7)
+		ret = v[6];
+	if (f)
+		fclose(f);
+	return ret;
 }
 
 /* A thread that makes one call which is to block. */
