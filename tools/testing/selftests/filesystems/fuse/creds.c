@@ -40,8 +40,8 @@ static void become(uid_t euid)
 static bool attach_as(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	const struct fuse_open_in *open_in = (const void *)(in + 1);
-	FIXTURE_DATA(creds) *self = s->arg;
 	int fd;
+	FIXTURE_DATA(creds) *self = s->arg;
 
 	if (in->opcode != FUSE_OPEN)
 		return false;
