@@ -14,7 +14,9 @@
  *   as long as the client's file is open, which outlives the call.
  * - Locks nest pipe lock, FUSE inode lock, lower freeze protection, locks of the
  *   lower file system.  Nothing waits for the server with freeze protection held:
- *   the server may need that to answer.
+ *   the server may need that to answer.  Nothing waits for a thaw with a lock
+ *   held: a splice to the lower file system holds up the freeze while it waits for
+ *   the pipe, and who has the pipe may wait for the inode lock.
  * - FUSE's own page cache of the inode is clean over a range before the lower
  *   file is read or written there, and holds nothing of it after a write.
  * - A size that passthrough raises is never beyond the lower file's own.
@@ -1074,23 +1076,10 @@ static int fuse_passthrough_limit(const struct file *file,
 	return 0;
 }
 
-/* With @frozen, which is set to say so, do not wait for a thaw. */
-static bool fuse_passthrough_start_write(const struct kiocb *kiocb,
-					 bool *frozen)
-{
-	struct file *lower = kiocb->ki_filp;
-
-	if (frozen) {
-		*frozen = !file_start_write_trylock(lower);
-		return !*frozen;
-	}
-	if (kiocb->ki_flags & IOCB_NOWAIT)
-		return file_start_write_trylock(lower);
-	file_start_write(lower);
-	return true;
-}
-
-/* Freeze protection of a queued write goes to whoever completes it. */
+/*
+ * Freeze protection of a queued write goes to whoever completes it.  With locks
+ * held it is only tried, see the rule at the top; @frozen says that it failed.
+ */
 static ssize_t fuse_passthrough_protected_write(struct file *file,
 						struct kiocb *kiocb,
 						struct iov_iter *from,
@@ -1100,7 +1089,8 @@ static ssize_t fuse_passthrough_protected_write(struct file *file,
 	bool sync = is_sync_kiocb(kiocb);
 	ssize_t ret;
 
-	if (!fuse_passthrough_start_write(kiocb, frozen))
+	*frozen = !sb_start_write_trylock(sb);
+	if (*frozen)
 		return -EAGAIN;
 
 	if (!sync)
@@ -1115,8 +1105,10 @@ static ssize_t fuse_passthrough_protected_write(struct file *file,
 	return ret;
 }
 
-static ssize_t fuse_passthrough_write(struct file *file, struct kiocb *kiocb,
-				      struct iov_iter *from, bool *frozen)
+/* -EAGAIN with @frozen set: nothing was written, come back after a thaw. */
+static ssize_t fuse_passthrough_try_write(struct file *file,
+					  struct kiocb *kiocb,
+					  struct iov_iter *from, bool *frozen)
 {
 	struct fuse_file *ff = file->private_data;
 	struct inode *inode = file_inode(file);
@@ -1148,6 +1140,27 @@ static ssize_t fuse_passthrough_write(struct file *file, struct kiocb *kiocb,
 out:
 	fuse_passthrough_unlock(inode, kiocb);
 	return ret;
+}
+
+static void fuse_passthrough_wait_thaw(struct file *lower)
+{
+	file_start_write(lower);
+	file_end_write(lower);
+}
+
+static ssize_t fuse_passthrough_write(struct file *file, struct kiocb *kiocb,
+				      struct iov_iter *from)
+{
+	bool frozen = false;
+	ssize_t ret;
+
+	for (;;) {
+		ret = fuse_passthrough_try_write(file, kiocb, from, &frozen);
+		if (likely(!frozen) || (kiocb->ki_flags & IOCB_NOWAIT))
+			return ret;
+		fuse_passthrough_wait_thaw(kiocb->ki_filp);
+		frozen = false;
+	}
 }
 
 /* Asynchronous direct I/O */
@@ -1263,8 +1276,7 @@ static ssize_t fuse_passthrough_aio(struct kiocb *iocb,
 	if (rw == READ)
 		ret = fuse_passthrough_read(iocb->ki_filp, &aio->kiocb, iter);
 	else
-		ret = fuse_passthrough_write(iocb->ki_filp, &aio->kiocb, iter,
-					     NULL);
+		ret = fuse_passthrough_write(iocb->ki_filp, &aio->kiocb, iter);
 
 	/* What was not queued will not be completed by a callback. */
 	if (ret != -EIOCBQUEUED) {
@@ -1328,7 +1340,7 @@ static ssize_t fuse_passthrough_write_iter(struct kiocb *iocb,
 	if (fuse_passthrough_is_async(iocb))
 		return fuse_passthrough_aio(iocb, &kiocb, from, WRITE);
 
-	ret = fuse_passthrough_write(file, &kiocb, from, NULL);
+	ret = fuse_passthrough_write(file, &kiocb, from);
 	iocb->ki_pos = kiocb.ki_pos;
 	return ret;
 }
@@ -1363,7 +1375,8 @@ static int fuse_passthrough_splice_actor(struct pipe_inode_info *pipe,
 		return err;
 
 	iov_iter_bvec(&from, ITER_SOURCE, &bvec, 1, sd->len);
-	return fuse_passthrough_write(file, &kiocb, &from, &splice->frozen);
+	return fuse_passthrough_try_write(file, &kiocb, &from,
+					  &splice->frozen);
 }
 
 /*
@@ -1376,7 +1389,6 @@ static ssize_t fuse_passthrough_splice_write(struct pipe_inode_info *pipe,
 					     size_t len, unsigned int flags)
 {
 	struct fuse_file *ff = file->private_data;
-	struct file *lower = ff->passthrough.lower;
 	struct fuse_passthrough_splice splice = { .file = file };
 	struct splice_desc sd = {
 		.total_len = len,
@@ -1397,8 +1409,7 @@ static ssize_t fuse_passthrough_splice_write(struct pipe_inode_info *pipe,
 		pipe_unlock(pipe);
 		if (ret >= 0 || !splice.frozen)
 			break;
-		file_start_write(lower);
-		file_end_write(lower);
+		fuse_passthrough_wait_thaw(ff->passthrough.lower);
 	}
 
 	if (ret > 0)

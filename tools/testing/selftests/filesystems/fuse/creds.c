@@ -39,9 +39,9 @@ static void become(uid_t euid)
  */
 static bool attach_as(struct fuse_server *s, const struct fuse_in_header *in)
 {
+	FIXTURE_DATA(creds) *self = s->arg;
 	const struct fuse_open_in *open_in = (const void *)(in + 1);
 	int fd;
-	FIXTURE_DATA(creds) *self = s->arg;
 
 	if (in->opcode != FUSE_OPEN)
 		return false;
