@@ -99,6 +99,9 @@ static struct {
 	enum attach attach;
 	unsigned int stack_depth;
 	int proc_fd;		/* /proc/self/fd */
+	bool own_umask;		/* threads can have one each */
+	gid_t *groups;
+	int group_count;
 	struct __user_cap_data_struct caps[2];
 } config = { .timeout = 1.0, .proc_fd = -1 };
 
@@ -192,6 +195,8 @@ static struct {
 	struct inode idle;		/* ring of inodes with an unused fd */
 	unsigned long cached;		/* inodes in it */
 	unsigned long cache_max;
+	unsigned long opens;		/* by clients; atomic */
+	unsigned long opens_max;
 	dev_t devs[255];		/* seen so far; the root's is the first */
 	unsigned int dev_count;
 	struct inode root;
@@ -245,10 +250,7 @@ static void cache_shrink(unsigned long max)
 		fd_drop(table.idle.newer);
 }
 
-/*
- * To be called when a descriptor could not be had: is it worth trying again?
- * The cache stays smaller from now on, since others need what it holds.
- */
+/* A descriptor could not be had: is it worth trying again? */
 static bool make_room(int error)
 {
 	bool room;
@@ -258,9 +260,7 @@ static bool make_room(int error)
 
 	pthread_mutex_lock(&table.lock);
 	room = table.cached > 0;
-	if (table.cache_max > table.cached / 2)
-		table.cache_max = table.cached / 2;
-	cache_shrink(table.cache_max);
+	cache_shrink(table.cached / 2);
 	pthread_mutex_unlock(&table.lock);
 
 	return room;
@@ -611,10 +611,11 @@ static void use_umask(mode_t mask)
 {
 	static __thread bool own;
 
+	if (!config.own_umask)
+		return;
 	if (!own)
 		own = unshare(CLONE_FS) == 0;
-	if (own)
-		umask(mask);
+	umask(mask);
 }
 
 static void take_caps(void)
@@ -635,17 +636,18 @@ static void act_as_self(enum part part)
 	setfsuid(geteuid());
 	setfsgid(getegid());
 	if (part == CLIENT)
-		syscall(SYS_setgroups, 0, NULL);
+		syscall(SYS_setgroups, config.group_count, config.groups);
 	errno = error;
 }
 
 static void use_client_groups(fuse_req_t req)
 {
-	gid_t groups[NGROUPS_MAX > 256 ? 256 : NGROUPS_MAX];
-	int n = fuse_req_getgroups(req, sizeof(groups) / sizeof(*groups), groups);
+	gid_t groups[256];
+	int max = sizeof(groups) / sizeof(*groups);
+	int n = fuse_req_getgroups(req, max, groups);
 
-	if (n > 0 && n <= (int)(sizeof(groups) / sizeof(*groups)))
-		syscall(SYS_setgroups, n, groups);
+	/* Of a client that is gone, or has too many, none is better than ours. */
+	syscall(SYS_setgroups, n > 0 && n <= max ? n : 0, groups);
 }
 
 /* Returns 0 or an error, after which nothing is to be undone. */
@@ -681,6 +683,18 @@ struct handle {
 static struct handle *handle_of(const struct fuse_file_info *fi)
 {
 	return (struct handle *)(uintptr_t)fi->fh;
+}
+
+struct directory {
+	DIR *dp;
+	struct dirent *entry;		/* read, and not yet handed out */
+	off_t offset;
+	pthread_mutex_t lock;
+};
+
+static struct directory *directory_of(const struct fuse_file_info *fi)
+{
+	return (struct directory *)(uintptr_t)fi->fh;
 }
 
 static void refused(const char *why)
@@ -872,23 +886,57 @@ static int reopen(int fd, int flags)
 	return new;
 }
 
-static struct handle *handle_new(struct inode *inode, int fd)
+/*
+ * Opens leave some descriptors alone, so that files can still be found when a
+ * client has opened all it may.  Sets errno if
+ * there are too many.
+ */
+static bool open_begin(void)
 {
-	struct handle *h = calloc(1, sizeof(*h));
+	if (__atomic_fetch_add(&table.opens, 1, __ATOMIC_RELAXED) < table.opens_max)
+		return true;
+	__atomic_fetch_sub(&table.opens, 1, __ATOMIC_RELAXED);
+	errno = EMFILE;
+	return false;
+}
 
-	if (!h)
+static void open_end(void)
+{
+	__atomic_fetch_sub(&table.opens, 1, __ATOMIC_RELAXED);
+}
+
+static struct handle *handle_new(void)
+{
+	struct handle *h;
+
+	if (!open_begin())
 		return NULL;
-	h->fd = fd;
-	h->inode = inode;
-	inode_ref(inode);
+	h = calloc(1, sizeof(*h));
+	if (h)
+		h->fd = -1;
+	else
+		open_end();
 	return h;
 }
 
+static void handle_set_inode(struct handle *h, struct inode *inode)
+{
+	h->inode = inode;
+	inode_ref(inode);
+}
+
+/* Leaves errno alone. */
 static void handle_free(struct handle *h)
 {
-	close(h->fd);
-	inode_unref(h->inode);
+	int error = errno;
+
+	if (h->fd != -1)
+		close(h->fd);
+	if (h->inode)
+		inode_unref(h->inode);
 	free(h);
+	open_end();
+	errno = error;
 }
 
 static void fill_open(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
@@ -913,26 +961,33 @@ static void open_lost(struct handle *h)
 	handle_free(h);
 }
 
+static int open_inode(struct inode *inode, int flags)
+{
+	int path = fd_get(inode);
+	int fd = -1;
+
+	if (path != -1) {
+		fd = reopen(path, flags);
+		fd_put(inode);
+	}
+	return fd;
+}
+
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct inode *inode = inode_of(ino);
 	struct handle *h;
-	int path, fd;
 
 	count(OP_OPEN);
-	path = fd_get(inode);
-	if (path == -1)
+	h = handle_new();
+	if (!h)
 		return reply_error(req, errno);
-	fd = reopen(path, fi->flags);
-	fd_put(inode);
-	if (fd == -1)
+	h->fd = open_inode(inode, fi->flags);
+	if (h->fd == -1) {
+		handle_free(h);
 		return reply_error(req, errno);
-
-	h = handle_new(inode, fd);
-	if (!h) {
-		close(fd);
-		return reply_error(req, ENOMEM);
 	}
+	handle_set_inode(h, inode);
 	fill_open(req, h, fi);
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		open_lost(h);
@@ -978,42 +1033,47 @@ static int create_at(fuse_req_t req, int dir, const char *name, int flags,
 	return fd;
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t ino, const char *name,
-		      mode_t mode, struct fuse_file_info *fi)
+static int create_in(fuse_req_t req, struct inode *parent, const char *name,
+		     mode_t mode, int flags, struct handle *h,
+		     struct fuse_entry_param *e)
 {
-	struct inode *parent = inode_of(ino);
-	struct fuse_entry_param e;
 	struct place place;
-	struct handle *h;
-	int dir, fd, error = 0;
+	int dir, error;
 
-	count(OP_CREATE);
 	dir = fd_get(parent);
 	if (dir == -1)
-		return reply_error(req, errno);
+		return errno;
 
 	pthread_rwlock_rdlock(&table.names);
-	fd = create_at(req, dir, name, fi->flags, mode);
-	if (fd == -1 || place_at(fd, "", &place) == -1)
+	h->fd = create_at(req, dir, name, flags, mode);
+	if (h->fd == -1 || place_at(h->fd, "", &place) == -1)
 		error = errno;
 	else if (!S_ISREG(place.st.st_mode))
 		error = ESTALE;
 	else
-		error = enter(parent, name, &place, &e);
+		error = enter(parent, name, &place, e);
 	pthread_rwlock_unlock(&table.names);
 	fd_put(parent);
+	return error;
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t ino, const char *name,
+		      mode_t mode, struct fuse_file_info *fi)
+{
+	struct fuse_entry_param e;
+	struct handle *h;
+	int error;
+
+	count(OP_CREATE);
+	h = handle_new();
+	if (!h)
+		return reply_error(req, errno);
+	error = create_in(req, inode_of(ino), name, mode, fi->flags, h, &e);
 	if (error) {
-		if (fd != -1)
-			close(fd);
+		handle_free(h);
 		return reply_error(req, error);
 	}
-
-	h = handle_new(inode_of(e.ino), fd);
-	if (!h) {
-		close(fd);
-		inode_forget(e.ino, 1);
-		return reply_error(req, ENOMEM);
-	}
+	handle_set_inode(h, inode_of(e.ino));
 	fill_open(req, h, fi);
 	if (fuse_reply_create(req, &e, fi) == -ENOENT) {
 		open_lost(h);
@@ -1313,7 +1373,7 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg
 		struct fsxattr xattr;
 	} data = { .flags = 0 };
 	size_t size = sizeof(data.flags);
-	int fd, res;
+	int fd;
 
 	(void)ino;
 	(void)arg;
@@ -1339,27 +1399,13 @@ static void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg
 	}
 
 	if (flags & FUSE_IOCTL_DIR)
-		fd = fd_get(inode_of(ino));
+		fd = dirfd(directory_of(fi)->dp);
 	else
 		fd = handle_of(fi)->fd;
-	if (fd == -1)
-		return reply_error(req, errno);
-	if (flags & FUSE_IOCTL_DIR) {
-		int dir = reopen(fd, O_RDONLY | O_DIRECTORY);
-
-		fd_put(inode_of(ino));
-		if (dir == -1)
-			return reply_error(req, errno);
-		res = ioctl(dir, cmd, &data);
-		fd = errno;
-		close(dir);
-		errno = fd;
-	} else {
-		res = ioctl(fd, cmd, &data);
-	}
-	if (res == -1)
-		return reply_error(req, errno);
-	fuse_reply_ioctl(req, 0, &data, out_size < size ? out_size : size);
+	if (ioctl(fd, cmd, &data) == -1)
+		reply_error(req, errno);
+	else
+		fuse_reply_ioctl(req, 0, &data, out_size < size ? out_size : size);
 }
 
 /* Extended attributes; of an O_PATH descriptor only by its name in /proc. */
@@ -1756,41 +1802,18 @@ static void op_rename(fuse_req_t req, fuse_ino_t ino, const char *name,
 
 /* Directories */
 
-struct directory {
-	DIR *dp;
-	struct dirent *entry;		/* read, and not yet handed out */
-	off_t offset;
-	pthread_mutex_t lock;
-};
-
-static struct directory *directory_of(const struct fuse_file_info *fi)
+static struct directory *directory_new(struct inode *inode)
 {
-	return (struct directory *)(uintptr_t)fi->fh;
-}
+	struct directory *d;
+	int path, fd = -1;
 
-static void directory_free(struct directory *d)
-{
-	closedir(d->dp);
-	pthread_mutex_destroy(&d->lock);
-	free(d);
-}
-
-static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	struct inode *inode = inode_of(ino);
-	struct directory *d = NULL;
-	int path, fd, error = ENOMEM;
-
-	count(OP_OPENDIR);
 	path = fd_get(inode);
-	if (path == -1)
-		return reply_error(req, errno);
-	fd = open_at(path, ".", O_RDONLY | O_DIRECTORY);
+	if (path != -1) {
+		fd = open_at(path, ".", O_RDONLY | O_DIRECTORY);
+		fd_put(inode);
+	}
 	if (fd == -1)
-		error = errno;
-	fd_put(inode);
-	if (fd == -1)
-		return reply_error(req, error);
+		return NULL;
 
 	d = calloc(1, sizeof(*d));
 	if (d)
@@ -1798,9 +1821,35 @@ static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	if (!d || !d->dp) {
 		free(d);
 		close(fd);
-		return reply_error(req, error);
+		errno = ENOMEM;
+		return NULL;
 	}
 	pthread_mutex_init(&d->lock, NULL);
+	return d;
+}
+
+static void directory_free(struct directory *d)
+{
+	closedir(d->dp);
+	pthread_mutex_destroy(&d->lock);
+	free(d);
+	open_end();
+}
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct directory *d;
+	int error;
+
+	count(OP_OPENDIR);
+	if (!open_begin())
+		return reply_error(req, errno);
+	d = directory_new(inode_of(ino));
+	if (!d) {
+		error = errno;
+		open_end();
+		return reply_error(req, error);
+	}
 	fi->fh = (uintptr_t)d;
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		directory_free(d);
@@ -1933,8 +1982,9 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 
 static void op_init(void *data, struct fuse_conn_info *conn)
 {
-	const unsigned int wanted = FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK |
-		FUSE_CAP_SPLICE_WRITE | FUSE_CAP_CACHE_SYMLINKS |
+	const unsigned int wanted = FUSE_CAP_POSIX_ACL | FUSE_CAP_SPLICE_WRITE |
+		FUSE_CAP_CACHE_SYMLINKS |
+		(config.own_umask ? FUSE_CAP_DONT_MASK : 0) |
 		(config.writeback ? FUSE_CAP_WRITEBACK_CACHE : 0) |
 		(strcmp(config.passthrough, "none") ? FUSE_CAP_PASSTHROUGH : 0);
 
@@ -2135,15 +2185,18 @@ static void prepare_stats(void)
 		fail("out of memory");
 }
 
-/* Half of what may be open is for files that are, half for finding others. */
+/* Of what may be open, clients can have most; finding files takes what is free. */
 static void prepare_descriptors(void)
 {
 	struct rlimit limit;
+	rlim_t reserve;
 
 	if (getrlimit(RLIMIT_NOFILE, &limit) == -1)
 		fail("cannot tell how many files may be open: %s", strerror(errno));
 	limit.rlim_cur = limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
+	reserve = limit.rlim_cur / 2 < 128 ? limit.rlim_cur / 2 : 128;
+	table.opens_max = limit.rlim_cur - reserve;
 	table.cache_max = limit.rlim_cur / 2;
 	if (table.cache_max > 65536)
 		table.cache_max = 65536;
@@ -2158,6 +2211,14 @@ static void prepare_privilege(void)
 
 	if (syscall(SYS_capget, &head, config.caps) == -1)
 		return;
+	config.own_umask = unshare(CLONE_FS) == 0;
+	config.group_count = getgroups(0, NULL);
+	if (config.group_count > 0)
+		config.groups = calloc(config.group_count, sizeof(gid_t));
+	if (config.groups)
+		config.group_count = getgroups(config.group_count, config.groups);
+	if (!config.groups || config.group_count < 0)
+		config.group_count = 0;
 	config.privileged = geteuid() == 0 &&
 		(config.caps[0].effective & needed) == needed;
 }
