@@ -42,9 +42,10 @@
 #include <trace/events/fuse_passthrough.h>
 
 /* What of a client's iocb means the same to the lower file. */
-#define FUSE_PASSTHROUGH_IOCB \
-	(IOCB_APPEND | IOCB_DIRECT | IOCB_DSYNC | IOCB_SYNC | IOCB_NOWAIT | \
-	 IOCB_HIPRI | IOCB_WRITE)
+#define FUSE_PASSTHROUGH_READ \
+	(IOCB_DIRECT | IOCB_DSYNC | IOCB_SYNC | IOCB_NOWAIT | IOCB_HIPRI)
+#define FUSE_PASSTHROUGH_WRITE \
+	(FUSE_PASSTHROUGH_READ | IOCB_APPEND | IOCB_WRITE)
 
 /* Non-blocking abilities that an open inherits from its lower file. */
 #define FUSE_PASSTHROUGH_FMODE (FMODE_NOWAIT | FMODE_BUF_WASYNC)
@@ -608,6 +609,15 @@ bool fuse_file_passthrough(const struct fuse_file *ff)
 		!(ff->passthrough_by_id && (ff->open_flags & FOPEN_DIRECT_IO));
 }
 
+/*
+ * A stacked file system of 6.1 goes by the flags of its struct file and drops
+ * IOCB_APPEND.  The end of such a file is found here.
+ */
+static bool fuse_passthrough_is_stacked(const struct file *lower)
+{
+	return file_inode(lower)->i_sb->s_stack_depth;
+}
+
 /**
  * fuse_passthrough_finish_open - choose the file operations of an open
  * @inode: the FUSE inode
@@ -626,6 +636,13 @@ void fuse_passthrough_finish_open(struct inode *inode, struct file *file)
 
 	if (!lower)
 		return;
+
+	ff->passthrough_write = FUSE_PASSTHROUGH_FIRST;
+	if (fuse_passthrough_is_stacked(lower) ||
+	    get_fuse_conn(inode)->writeback_cache)
+		ff->passthrough_write |= FUSE_PASSTHROUGH_LOCKED;
+	if (!(file->f_flags & O_LARGEFILE))
+		ff->passthrough_write |= FUSE_PASSTHROUGH_LIMITED;
 
 	if (!fuse_file_passthrough(ff)) {
 		file->f_op = &fuse_passthrough_mmap_fops;
@@ -681,11 +698,12 @@ static void fuse_passthrough_begin_writing(struct inode *inode,
 	struct fuse_inode *fi = get_fuse_inode(inode);
 
 	spin_lock(&fi->lock);
-	if (!ff->passthrough_wrote) {
+	if (ff->passthrough_write & FUSE_PASSTHROUGH_FIRST) {
 		fi->passthrough_writers++;
 		fuse_passthrough_new_version(fi);
 		set_bit(FUSE_I_PASSTHROUGH_WRITTEN, &fi->state);
-		WRITE_ONCE(ff->passthrough_wrote, true);
+		WRITE_ONCE(ff->passthrough_write,
+			   ff->passthrough_write & ~FUSE_PASSTHROUGH_FIRST);
 	}
 	spin_unlock(&fi->lock);
 }
@@ -695,7 +713,7 @@ static void fuse_passthrough_end_writing(struct inode *inode,
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
 
-	if (!ff->passthrough_wrote)
+	if (ff->passthrough_write & FUSE_PASSTHROUGH_FIRST)
 		return;
 
 	fuse_passthrough_stale(inode, FUSE_STATX_MODSIZE | STATX_MODE);
@@ -779,19 +797,14 @@ static void fuse_passthrough_accessed(struct inode *inode)
 
 /* Coherence with FUSE's own page cache */
 
-/*
- * Cheap while the inode is only used through passthrough.  A WRITE in flight
- * whose successor is being queued is out of the tree for a moment, but counted.
- */
+/* Cheap while the inode is only used through passthrough. */
 static bool fuse_passthrough_cached(struct inode *inode)
 {
-	const struct fuse_inode *fi = get_fuse_inode(inode);
-
 	if (READ_ONCE(inode->i_data.nrpages))
 		return true;
-	/* Pages leave the cache only after their WRITE is in the tree. */
+	/* Pages leave the cache only after their WRITE is counted. */
 	smp_rmb();
-	return READ_ONCE(fi->writepages.rb_node) || READ_ONCE(fi->writectr);
+	return READ_ONCE(get_fuse_inode(inode)->writectr);
 }
 
 /*
@@ -827,8 +840,7 @@ static void fuse_passthrough_range(const struct kiocb *kiocb, size_t count,
 	/* Dirty pages further on decide where the lower file ends. */
 	if (*end >= size)
 		*end = LLONG_MAX;
-	if ((kiocb->ki_flags & (IOCB_WRITE | IOCB_APPEND)) ==
-	    (IOCB_WRITE | IOCB_APPEND)) {
+	if (kiocb->ki_flags & IOCB_APPEND) {
 		*start = 0;
 		*end = LLONG_MAX;
 	}
@@ -854,14 +866,10 @@ static int fuse_passthrough_clean(struct inode *inode,
 	return 0;
 }
 
-/*
- * A stacked file system of 6.1 goes by the flags of its struct file and drops
- * IOCB_APPEND.  The end of such a file is found here.
- */
 static bool fuse_passthrough_appends_here(const struct kiocb *kiocb)
 {
 	return (kiocb->ki_flags & IOCB_APPEND) &&
-		file_inode(kiocb->ki_filp)->i_sb->s_stack_depth;
+		fuse_passthrough_is_stacked(kiocb->ki_filp);
 }
 
 /*
@@ -919,16 +927,25 @@ static void fuse_passthrough_raise_size(struct inode *inode,
 	spin_unlock(&fi->lock);
 }
 
+/*
+ * Is nothing to be done after a write up to @end of the lower file?
+ *
+ * A reader that fills a page from the old data has put it into the page cache
+ * before; see it there.  The barrier pairs with those between that and the
+ * server's read, a round trip.
+ */
+static bool fuse_passthrough_write_is_done(struct inode *inode, loff_t end)
+{
+	smp_mb();
+	return end <= i_size_read(inode) && !fuse_passthrough_cached(inode);
+}
+
 /* After a write from @start up to @end of the lower file; may sleep. */
 static void fuse_passthrough_end_write(struct inode *inode,
 				       const struct file *lower, loff_t start,
 				       loff_t end)
 {
-	/*
-	 * A reader that fills a page from the old data has put it into the page
-	 * cache before; see it there.  Pairs with the barriers between that and
-	 * the server's read, a round trip.
-	 */
+	/* As above, for completions that have not asked. */
 	smp_mb();
 	if (fuse_passthrough_cached(inode))
 		invalidate_inode_pages2_range(inode->i_mapping,
@@ -940,28 +957,35 @@ static void fuse_passthrough_end_write(struct inode *inode,
 /* The lower call */
 
 /* The lower iocb of a client's call: flags are the client's, at each call. */
-static int fuse_passthrough_kiocb(struct kiocb *kiocb, const struct kiocb *iocb,
-				  struct file *lower, int rw)
+static struct kiocb fuse_passthrough_kiocb(const struct kiocb *iocb,
+					   struct file *lower, int rw)
 {
-	int flags = iocb->ki_flags & FUSE_PASSTHROUGH_IOCB;
+	int flags = iocb->ki_flags & (rw == WRITE ? FUSE_PASSTHROUGH_WRITE :
+						    FUSE_PASSTHROUGH_READ);
 
-	if ((flags & IOCB_DIRECT) && !(lower->f_mode & FMODE_CAN_ODIRECT))
-		return -EINVAL;
-	if ((flags & IOCB_NOWAIT) && !(lower->f_mode & FMODE_NOWAIT))
-		return -EAGAIN;
+	if (rw == WRITE && IS_APPEND(file_inode(lower)))
+		flags |= IOCB_APPEND;
 
-	if (rw == WRITE) {
-		flags |= IOCB_WRITE;
-		if (IS_APPEND(file_inode(lower)))
-			flags |= IOCB_APPEND;
-	}
-
-	*kiocb = (struct kiocb) {
+	return (struct kiocb) {
 		.ki_filp = lower,
 		.ki_pos = iocb->ki_pos,
 		.ki_flags = flags,
 		.ki_ioprio = iocb->ki_ioprio,
 	};
+}
+
+/* Can the lower file do what the client's flags ask for? */
+static inline int fuse_passthrough_able(const struct kiocb *kiocb)
+{
+	const struct file *lower = kiocb->ki_filp;
+
+	if (likely(!(kiocb->ki_flags & (IOCB_DIRECT | IOCB_NOWAIT))))
+		return 0;
+	if ((kiocb->ki_flags & IOCB_DIRECT) &&
+	    !(lower->f_mode & FMODE_CAN_ODIRECT))
+		return -EINVAL;
+	if ((kiocb->ki_flags & IOCB_NOWAIT) && !(lower->f_mode & FMODE_NOWAIT))
+		return -EAGAIN;
 	return 0;
 }
 
@@ -1013,9 +1037,9 @@ static ssize_t fuse_passthrough_read(struct file *file, struct kiocb *kiocb,
  * A client that may not is not to gain that from the server: write without the
  * server's CAP_FSETID.
  */
-static ssize_t fuse_passthrough_write_nosuid(struct file *file,
-					     struct kiocb *kiocb,
-					     struct iov_iter *from)
+static noinline ssize_t fuse_passthrough_write_nosuid(struct file *file,
+						      struct kiocb *kiocb,
+						      struct iov_iter *from)
 {
 	struct fuse_file *ff = file->private_data;
 	const struct cred *old;
@@ -1061,8 +1085,7 @@ static ssize_t fuse_passthrough_lower_write(struct file *file,
 }
 
 /* The lower file is open for large files whatever the client's is. */
-static int fuse_passthrough_limit(const struct file *file,
-				  const struct kiocb *kiocb,
+static int fuse_passthrough_limit(const struct kiocb *kiocb,
 				  struct iov_iter *from)
 {
 	loff_t pos = kiocb->ki_pos;
@@ -1076,22 +1099,14 @@ static int fuse_passthrough_limit(const struct file *file,
 	return 0;
 }
 
-/*
- * Freeze protection of a queued write goes to whoever completes it.  With locks
- * held it is only tried, see the rule at the top; @frozen says that it failed.
- */
+/* Freeze protection of a queued write goes to whoever completes it. */
 static ssize_t fuse_passthrough_protected_write(struct file *file,
 						struct kiocb *kiocb,
-						struct iov_iter *from,
-						bool *frozen)
+						struct iov_iter *from)
 {
 	struct super_block *sb = file_inode(kiocb->ki_filp)->i_sb;
 	bool sync = is_sync_kiocb(kiocb);
 	ssize_t ret;
-
-	*frozen = !sb_start_write_trylock(sb);
-	if (*frozen)
-		return -EAGAIN;
 
 	if (!sync)
 		__sb_writers_release(sb, SB_FREEZE_WRITE);
@@ -1105,14 +1120,14 @@ static ssize_t fuse_passthrough_protected_write(struct file *file,
 	return ret;
 }
 
-/* -EAGAIN with @frozen set: nothing was written, come back after a thaw. */
-static ssize_t fuse_passthrough_try_write(struct file *file,
-					  struct kiocb *kiocb,
-					  struct iov_iter *from, bool *frozen)
+/* Whatever there is to do before.  After an error no lock is held. */
+static noinline int fuse_passthrough_prepare_write(struct file *file,
+						   struct kiocb *kiocb,
+						   struct iov_iter *from)
 {
 	struct fuse_file *ff = file->private_data;
 	struct inode *inode = file_inode(file);
-	ssize_t ret = 0;
+	int err = 0;
 
 	if (mapping_mapped(inode->i_mapping))
 		fuse_passthrough_fault_in(kiocb, from, WRITE);
@@ -1121,25 +1136,18 @@ static ssize_t fuse_passthrough_try_write(struct file *file,
 		return -EAGAIN;
 
 	if (fuse_passthrough_cached(inode))
-		ret = fuse_passthrough_clean(inode, kiocb, iov_iter_count(from));
-	if (!ret && unlikely(!(file->f_flags & O_LARGEFILE)))
-		ret = fuse_passthrough_limit(file, kiocb, from);
-	if (ret)
-		goto out;
+		err = fuse_passthrough_clean(inode, kiocb, iov_iter_count(from));
+	if (!err && (ff->passthrough_write & FUSE_PASSTHROUGH_LIMITED))
+		err = fuse_passthrough_limit(kiocb, from);
+	if (err) {
+		fuse_passthrough_unlock(inode, kiocb);
+		return err;
+	}
 
 	if (fuse_passthrough_appends_here(kiocb))
 		kiocb->ki_pos = i_size_read(file_inode(kiocb->ki_filp));
-
-	if (!READ_ONCE(ff->passthrough_wrote))
-		fuse_passthrough_begin_writing(inode, ff);
-
-	ret = fuse_passthrough_protected_write(file, kiocb, from, frozen);
-	if (ret > 0)
-		fuse_passthrough_end_write(inode, kiocb->ki_filp,
-					   kiocb->ki_pos - ret, kiocb->ki_pos);
-out:
-	fuse_passthrough_unlock(inode, kiocb);
-	return ret;
+	fuse_passthrough_begin_writing(inode, ff);
+	return 0;
 }
 
 static void fuse_passthrough_wait_thaw(struct file *lower)
@@ -1148,19 +1156,54 @@ static void fuse_passthrough_wait_thaw(struct file *lower)
 	file_end_write(lower);
 }
 
-static ssize_t fuse_passthrough_write(struct file *file, struct kiocb *kiocb,
-				      struct iov_iter *from)
+/*
+ * With locks held freeze protection is only tried, see the rule at the top.
+ * Whoever has more of them passes @frozen: it is set, and -EAGAIN returned, where
+ * the caller is to wait for a thaw and come back.
+ */
+static __always_inline ssize_t
+__fuse_passthrough_write(struct file *file, struct kiocb *kiocb,
+			 struct iov_iter *from, bool *frozen)
 {
-	bool frozen = false;
+	struct fuse_file *ff = file->private_data;
+	struct inode *inode = file_inode(file);
+	struct file *lower = kiocb->ki_filp;
+	unsigned int takes = READ_ONCE(ff->passthrough_write);
 	ssize_t ret;
 
-	for (;;) {
-		ret = fuse_passthrough_try_write(file, kiocb, from, &frozen);
-		if (likely(!frozen) || (kiocb->ki_flags & IOCB_NOWAIT))
+again:
+	if (unlikely(takes || mapping_mapped(inode->i_mapping) ||
+		     fuse_passthrough_cached(inode))) {
+		ret = fuse_passthrough_prepare_write(file, kiocb, from);
+		if (ret)
 			return ret;
-		fuse_passthrough_wait_thaw(kiocb->ki_filp);
-		frozen = false;
 	}
+
+	if (unlikely(!sb_start_write_trylock(file_inode(lower)->i_sb))) {
+		fuse_passthrough_unlock(inode, kiocb);
+		if (frozen)
+			*frozen = true;
+		if (frozen || (kiocb->ki_flags & IOCB_NOWAIT))
+			return -EAGAIN;
+		fuse_passthrough_wait_thaw(lower);
+		goto again;
+	}
+
+	ret = fuse_passthrough_protected_write(file, kiocb, from);
+	if (ret > 0 && !fuse_passthrough_write_is_done(inode, kiocb->ki_pos))
+		fuse_passthrough_end_write(inode, lower, kiocb->ki_pos - ret,
+					   kiocb->ki_pos);
+	if (unlikely(takes & FUSE_PASSTHROUGH_LOCKED))
+		fuse_passthrough_unlock(inode, kiocb);
+	return ret;
+}
+
+static noinline ssize_t fuse_passthrough_write(struct file *file,
+					       struct kiocb *kiocb,
+					       struct iov_iter *from,
+					       bool *frozen)
+{
+	return __fuse_passthrough_write(file, kiocb, from, frozen);
 }
 
 /* Asynchronous direct I/O */
@@ -1211,10 +1254,7 @@ static bool fuse_passthrough_aio_sleeps(const struct fuse_passthrough_aio *aio,
 	if (!IS_ENABLED(CONFIG_64BIT) || (aio->kiocb.ki_flags & IOCB_APPEND))
 		return true;
 
-	/* See fuse_passthrough_end_write() for the barrier. */
-	smp_mb();
-	return aio->start + res > i_size_read(inode) ||
-		fuse_passthrough_cached(inode);
+	return !fuse_passthrough_write_is_done(inode, aio->start + res);
 }
 
 /* In any context, interrupts included. */
@@ -1242,7 +1282,7 @@ static void fuse_passthrough_aio_complete(struct kiocb *kiocb, long res)
 }
 
 static struct fuse_passthrough_aio *
-fuse_passthrough_aio_alloc(struct kiocb *iocb, const struct kiocb *kiocb)
+fuse_passthrough_aio_alloc(struct kiocb *iocb, const struct kiocb *kiocb, int rw)
 {
 	struct fuse_passthrough_aio *aio;
 	bool nowait = kiocb->ki_flags & IOCB_NOWAIT;
@@ -1256,6 +1296,9 @@ fuse_passthrough_aio_alloc(struct kiocb *iocb, const struct kiocb *kiocb)
 	aio->kiocb.ki_complete = fuse_passthrough_aio_complete;
 	/* Nobody will poll for it. */
 	aio->kiocb.ki_flags &= ~IOCB_HIPRI;
+	/* Not every submitter says so. */
+	if (rw == WRITE)
+		aio->kiocb.ki_flags |= IOCB_WRITE;
 	aio->client = iocb;
 	aio->start = kiocb->ki_pos;
 	refcount_set(&aio->count, 2);
@@ -1269,14 +1312,15 @@ static ssize_t fuse_passthrough_aio(struct kiocb *iocb,
 	struct fuse_passthrough_aio *aio;
 	ssize_t ret;
 
-	aio = fuse_passthrough_aio_alloc(iocb, kiocb);
+	aio = fuse_passthrough_aio_alloc(iocb, kiocb, rw);
 	if (IS_ERR(aio))
 		return PTR_ERR(aio);
 
 	if (rw == READ)
 		ret = fuse_passthrough_read(iocb->ki_filp, &aio->kiocb, iter);
 	else
-		ret = fuse_passthrough_write(iocb->ki_filp, &aio->kiocb, iter);
+		ret = fuse_passthrough_write(iocb->ki_filp, &aio->kiocb, iter,
+					     NULL);
 
 	/* What was not queued will not be completed by a callback. */
 	if (ret != -EIOCBQUEUED) {
@@ -1295,7 +1339,7 @@ static ssize_t fuse_passthrough_aio(struct kiocb *iocb,
  */
 static bool fuse_passthrough_is_async(struct kiocb *iocb)
 {
-	return !is_sync_kiocb(iocb) && (iocb->ki_flags & IOCB_DIRECT);
+	return (iocb->ki_flags & IOCB_DIRECT) && !is_sync_kiocb(iocb);
 }
 
 static ssize_t fuse_passthrough_read_iter(struct kiocb *iocb,
@@ -1303,13 +1347,14 @@ static ssize_t fuse_passthrough_read_iter(struct kiocb *iocb,
 {
 	struct file *file = iocb->ki_filp;
 	struct fuse_file *ff = file->private_data;
-	struct kiocb kiocb;
+	struct kiocb kiocb = fuse_passthrough_kiocb(iocb, ff->passthrough.lower,
+						    READ);
 	ssize_t ret;
 
 	if (fuse_is_bad(file_inode(file)))
 		return -EIO;
 
-	ret = fuse_passthrough_kiocb(&kiocb, iocb, ff->passthrough.lower, READ);
+	ret = fuse_passthrough_able(&kiocb);
 	if (ret)
 		return ret;
 
@@ -1326,21 +1371,21 @@ static ssize_t fuse_passthrough_write_iter(struct kiocb *iocb,
 {
 	struct file *file = iocb->ki_filp;
 	struct fuse_file *ff = file->private_data;
-	struct kiocb kiocb;
+	struct kiocb kiocb = fuse_passthrough_kiocb(iocb, ff->passthrough.lower,
+						    WRITE);
 	ssize_t ret;
 
 	if (fuse_is_bad(file_inode(file)))
 		return -EIO;
 
-	ret = fuse_passthrough_kiocb(&kiocb, iocb, ff->passthrough.lower,
-				     WRITE);
+	ret = fuse_passthrough_able(&kiocb);
 	if (ret)
 		return ret;
 
 	if (fuse_passthrough_is_async(iocb))
 		return fuse_passthrough_aio(iocb, &kiocb, from, WRITE);
 
-	ret = fuse_passthrough_write(file, &kiocb, from);
+	ret = __fuse_passthrough_write(file, &kiocb, from, NULL);
 	iocb->ki_pos = kiocb.ki_pos;
 	return ret;
 }
@@ -1369,14 +1414,13 @@ static int fuse_passthrough_splice_actor(struct pipe_inode_info *pipe,
 
 	init_sync_kiocb(&iocb, file);
 	iocb.ki_pos = sd->pos;
-	err = fuse_passthrough_kiocb(&kiocb, &iocb, ff->passthrough.lower,
-				     WRITE);
+	kiocb = fuse_passthrough_kiocb(&iocb, ff->passthrough.lower, WRITE);
+	err = fuse_passthrough_able(&kiocb);
 	if (err)
 		return err;
 
 	iov_iter_bvec(&from, ITER_SOURCE, &bvec, 1, sd->len);
-	return fuse_passthrough_try_write(file, &kiocb, &from,
-					  &splice->frozen);
+	return fuse_passthrough_write(file, &kiocb, &from, &splice->frozen);
 }
 
 /*

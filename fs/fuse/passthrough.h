@@ -34,6 +34,16 @@ struct fuse_passthrough {
 	const struct cred *cred;
 };
 
+/* What a write through an open takes beside the lower write */
+enum {
+	/* To tell the inode: it is the first one */
+	FUSE_PASSTHROUGH_FIRST = 1 << 0,
+	/* Perhaps the inode's lock */
+	FUSE_PASSTHROUGH_LOCKED = 1 << 1,
+	/* Without O_LARGEFILE, to end at 2 GiB */
+	FUSE_PASSTHROUGH_LIMITED = 1 << 2,
+};
+
 #ifdef CONFIG_FUSE_PASSTHROUGH
 int fuse_passthrough_init(void);
 void fuse_passthrough_cleanup(void);
