@@ -927,15 +927,14 @@ static void fuse_passthrough_raise_size(struct inode *inode,
 	spin_unlock(&fi->lock);
 }
 
-/*
- * Is nothing to be done after a write up to @end of the lower file?
- *
- * A reader that fills a page from the old data has put it into the page cache
- * before; see it there.  The barrier pairs with those between that and the
- * server's read, a round trip.
- */
+/* Is nothing to be done after a write up to @end of the lower file? */
 static bool fuse_passthrough_write_is_done(struct inode *inode, loff_t end)
 {
+	/*
+	 * A reader that fills a page from the old data has put it into the page
+	 * cache before; see it there.  Pairs with the barriers between that and
+	 * the server's read, a round trip.
+	 */
 	smp_mb();
 	return end <= i_size_read(inode) && !fuse_passthrough_cached(inode);
 }
@@ -1102,9 +1101,9 @@ static int fuse_passthrough_limit(const struct kiocb *kiocb,
 /* Freeze protection of a queued write goes to whoever completes it. */
 static ssize_t fuse_passthrough_protected_write(struct file *file,
 						struct kiocb *kiocb,
-						struct iov_iter *from)
+						struct iov_iter *from,
+						struct super_block *sb)
 {
-	struct super_block *sb = file_inode(kiocb->ki_filp)->i_sb;
 	bool sync = is_sync_kiocb(kiocb);
 	ssize_t ret;
 
@@ -1168,6 +1167,7 @@ __fuse_passthrough_write(struct file *file, struct kiocb *kiocb,
 	struct fuse_file *ff = file->private_data;
 	struct inode *inode = file_inode(file);
 	struct file *lower = kiocb->ki_filp;
+	struct super_block *sb = file_inode(lower)->i_sb;
 	unsigned int takes = READ_ONCE(ff->passthrough_write);
 	ssize_t ret;
 
@@ -1179,7 +1179,7 @@ again:
 			return ret;
 	}
 
-	if (unlikely(!sb_start_write_trylock(file_inode(lower)->i_sb))) {
+	if (unlikely(!sb_start_write_trylock(sb))) {
 		fuse_passthrough_unlock(inode, kiocb);
 		if (frozen)
 			*frozen = true;
@@ -1189,7 +1189,7 @@ again:
 		goto again;
 	}
 
-	ret = fuse_passthrough_protected_write(file, kiocb, from);
+	ret = fuse_passthrough_protected_write(file, kiocb, from, sb);
 	if (ret > 0 && !fuse_passthrough_write_is_done(inode, kiocb->ki_pos))
 		fuse_passthrough_end_write(inode, lower, kiocb->ki_pos - ret,
 					   kiocb->ki_pos);
