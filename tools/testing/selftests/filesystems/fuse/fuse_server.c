@@ -456,7 +456,8 @@ int fuse_server_start(struct fuse_server *s)
 		return -errno;
 
 	snprintf(opts, sizeof(opts),
-		 "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", s->dev);
+		 "fd=%d,rootmode=40000,user_id=0,group_id=0%s", s->dev,
+		 s->owner_only ? "" : ",allow_other");
 	if (mount("fuse", s->mnt, "fuse", MS_NOSUID | MS_NODEV, opts))
 		return -errno;
 	return -pthread_create(&s->thread, NULL, serve, s);

@@ -29,6 +29,7 @@ struct fuse_server {
 	/* Set before fuse_server_start(). */
 	bool writeback;			/* negotiate FUSE_WRITEBACK_CACHE */
 	unsigned int attr_valid;	/* seconds, of attributes and entries */
+	bool owner_only;		/* mount without allow_other */
 	/* Has the last word on the answer to INIT. */
 	void (*init)(struct fuse_server *s, struct fuse_init_out *out);
 

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * File systems below and above: which depth a lower file may have, FUSE as lower
+ * file system of FUSE, overlayfs below and above.
+ */
+#define _GNU_SOURCE
+#include <sys/mount.h>
+
+#include "attach_test.h"
+
+#define LEN	10000
+
+/* Plain, an overlay on that, and an overlay on that one. */
+enum { DEPTHS = 3 };
+
+FIXTURE(stacking) {
+	struct fuse_server s;
+	char dir[64];
+	char path[DEPTHS][160];		/* of a file at each depth */
+	bool no_overlay;
+};
+
+FIXTURE_VARIANT(stacking) {
+	uint32_t depth;			/* max_stack_depth of the server */
+	enum fuse_server_open how;
+	int refused;			/* with that */
+};
+
+FIXTURE_VARIANT_ADD(stacking, request_0) {
+	.depth = 0, .how = OPEN_PASSTHROUGH, .refused = EINVAL,
+};
+
+FIXTURE_VARIANT_ADD(stacking, request_1) {
+	.depth = 1, .how = OPEN_PASSTHROUGH, .refused = EINVAL,
+};
+
+FIXTURE_VARIANT_ADD(stacking, request_2) {
+	.depth = 2, .how = OPEN_PASSTHROUGH, .refused = EINVAL,
+};
+
+FIXTURE_VARIANT_ADD(stacking, id_1) {
+	.depth = 1, .how = OPEN_BACKING_ID, .refused = ELOOP,
+};
+
+FIXTURE_VARIANT_ADD(stacking, id_2) {
+	.depth = 2, .how = OPEN_BACKING_ID, .refused = ELOOP,
+};
+
+static void init_depth(struct fuse_server *s, struct fuse_init_out *out)
+{
+	const FIXTURE_VARIANT(stacking) *variant = s->arg;
+
+	out->max_stack_depth = variant->depth;
+}
+
+static bool make_file(const char *path, unsigned int seed)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	char buf[LEN];
+	bool ok;
+
+	pattern(buf, LEN, 0, seed);
+	ok = pwrite(fd, buf, LEN, 0) == LEN;
+	close(fd);
+	return ok;
+}
+
+static bool file_is(const char *path, unsigned int seed)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char buf[LEN];
+	bool ok;
+
+	ok = pread(fd, buf, LEN, 0) == LEN &&
+		pattern_differs(buf, LEN, 0, seed) == -1;
+	close(fd);
+	return ok;
+}
+
+static void sub(char *path, size_t len, const char *dir, const char *name)
+{
+	snprintf(path, len, "%s/%s", dir, name);
+}
+
+/* An overlay of @lower at @dir/@name, with the other directories beside it. */
+static int overlay(const char *dir, const char *name, const char *lower,
+		   char *at, size_t len)
+{
+	char opts[512], upper[128], work[128];
+
+	snprintf(upper, sizeof(upper), "%s/%s.upper", dir, name);
+	snprintf(work, sizeof(work), "%s/%s.work", dir, name);
+	snprintf(opts, sizeof(opts), "lowerdir=%s,upperdir=%s,workdir=%s", lower,
+		 upper, work);
+	sub(at, len, dir, name);
+	mkdir(at, 0755);
+	mkdir(upper, 0755);
+	mkdir(work, 0755);
+	return mount("overlay", at, "overlay", 0, opts) ? errno : 0;
+}
+
+FIXTURE_SETUP(stacking)
+{
+	char lower[128], at[128];
+	struct stat st;
+	int err;
+
+	self->s.init = init_depth;
+	self->s.arg = (void *)variant;
+	ASSERT_EQ(0, fuse_server_start(&self->s));
+	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	ASSERT_EQ(0, stat(self->s.mnt, &st));
+	ASSERT_TRUE(self->s.init_flags & FUSE_PASSTHROUGH);
+
+	strcpy(self->dir, "/tmp/stack.XXXXXX");
+	ASSERT_NE(NULL, mkdtemp(self->dir));
+	ASSERT_EQ(0, mount("stack", self->dir, "tmpfs", 0, NULL));
+	sub(lower, sizeof(lower), self->dir, "base");
+	ASSERT_EQ(0, mkdir(lower, 0755));
+	sub(self->path[0], sizeof(self->path[0]), lower, "f");
+	ASSERT_TRUE(make_file(self->path[0], 2));
+
+	err = overlay(self->dir, "one", lower, at, sizeof(at));
+	self->no_overlay = err == ENODEV;
+	if (self->no_overlay)
+		return;
+	ASSERT_EQ(0, err);
+	sub(self->path[1], sizeof(self->path[1]), at, "f");
+	strcpy(lower, at);
+	ASSERT_EQ(0, overlay(self->dir, "two", lower, at, sizeof(at)));
+	sub(self->path[2], sizeof(self->path[2]), at, "f");
+}
+
+FIXTURE_TEARDOWN(stacking)
+{
+	fuse_server_stop(&self->s);
+	umount2(self->dir, MNT_DETACH);
+	rmdir(self->dir);
+}
+
+/*
+ * A lower file is taken from a file system that is less deep than the server's
+ * max_stack_depth, 0 being 1, and its data then pass through; others are refused,
+ * and the open can be answered without.
+ */
+TEST_F_TIMEOUT(stacking, depth, IO_TIMEOUT)
+{
+	unsigned int max = variant->depth ?: 1;
+	unsigned long io;
+	unsigned int i;
+	char buf[LEN];
+	int fd;
+
+	if (self->no_overlay)
+		SKIP(return, "overlayfs");
+	/* The topmost first: to write to it copies nothing up below. */
+	for (i = DEPTHS; i-- > 0; ) {
+		self->s.open_lower = self->path[i];
+		io = server_io(&self->s);
+		fd = fs_open(&self->s, variant->how, "f", O_RDWR);
+		if (i >= max) {
+			EXPECT_EQ(-1, fd);
+			EXPECT_EQ(variant->refused, errno) TH_LOG("depth %u", i);
+			fd = fs_open(&self->s, OPEN_CACHED, "f", O_RDWR);
+			ASSERT_LE(0, fd);
+			EXPECT_EQ(1, pread(fd, buf, 1, 0));
+			EXPECT_LT(io, server_io(&self->s));
+			close(fd);
+			continue;
+		}
+		ASSERT_LE(0, fd) TH_LOG("depth %u: %d", i, errno);
+		EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 2, true));
+		pattern(buf, LEN, 0, 3 + i);
+		EXPECT_EQ(LEN, pwrite(fd, buf, LEN, 0));
+		EXPECT_TRUE(file_is(self->path[i], 3 + i));
+		EXPECT_EQ(io, server_io(&self->s));
+		close(fd);
+	}
+}
+
+/*
+ * A lower file on overlayfs may be copied up while it is open: who opened it to
+ * read sees what is written then, as without passthrough.
+ */
+TEST_F_TIMEOUT(stacking, copied_up, IO_TIMEOUT)
+{
+	bool pass = variant->depth > 1;
+	enum fuse_server_open how = pass ? variant->how : OPEN_DIRECT;
+	char buf[LEN];
+	int rd, wr;
+
+	if (self->no_overlay)
+		SKIP(return, "overlayfs");
+	self->s.open_lower = self->path[1];
+	rd = fs_open(&self->s, how, "f", O_RDONLY);
+	ASSERT_LE(0, rd);
+	EXPECT_TRUE(reads_pattern(&self->s, rd, LEN, 2, pass));
+	wr = fs_open(&self->s, how, "f", O_RDWR);
+	ASSERT_LE(0, wr);
+	pattern(buf, LEN, 0, 5);
+	EXPECT_EQ(LEN, pwrite(wr, buf, LEN, 0));
+	EXPECT_TRUE(reads_pattern(&self->s, wr, LEN, 5, pass));
+	EXPECT_TRUE(reads_pattern(&self->s, rd, LEN, 5, pass));
+	EXPECT_TRUE(file_is(self->path[0], 2));
+	EXPECT_EQ(pass, !server_io(&self->s));
+	close(wr);
+	close(rd);
+}
+
+/* FUSE, even another server's, is no lower file system, however deep one may go. */
+TEST_F_TIMEOUT(stacking, lower_on_fuse, IO_TIMEOUT)
+{
+	struct fuse_server s2 = { .init = init_depth, .arg = (void *)variant };
+	struct stat st;
+	char path[128];
+	int fd;
+
+	self->s.open_lower = self->path[0];
+	strcpy(path, fuse_path(&self->s, "f"));
+	ASSERT_EQ(0, fuse_server_start(&s2));
+	ASSERT_EQ(0, lower_make(&s2, "f", LEN, 7));
+	ASSERT_EQ(0, stat(s2.mnt, &st));
+
+	s2.open_lower = path;
+	fd = fs_open(&s2, variant->how, "f", O_RDWR);
+	EXPECT_EQ(-1, fd);
+	EXPECT_EQ(variant->refused, errno);
+	/* As a plain server it may well use the other's passthrough. */
+	fd = fs_open(&s2, OPEN_DIRECT, "f", O_RDWR);
+	ASSERT_LE(0, fd);
+	EXPECT_TRUE(reads_pattern(&s2, fd, LEN, 2, false));
+	EXPECT_EQ(0, server_io(&self->s));
+	close(fd);
+	fuse_server_stop(&s2);
+}
+
+/*
+ * An overlay on a FUSE mount of depth 1 works, its reads, mappings and copying-up
+ * pass through; on one of depth 2 overlayfs refuses to be.
+ */
+TEST_F_TIMEOUT(stacking, overlay_on_top, IO_TIMEOUT)
+{
+	char at[128], path[160], buf[LEN];
+	char *map;
+	int fd, err;
+
+	if (self->no_overlay)
+		SKIP(return, "overlayfs");
+	self->s.how = variant->how;
+	self->s.open_lower = self->path[0];
+	err = overlay(self->dir, "top", self->s.mnt, at, sizeof(at));
+	if (variant->depth > 1) {
+		EXPECT_EQ(EINVAL, err);
+		return;
+	}
+	ASSERT_EQ(0, err);
+	sub(path, sizeof(path), at, "f");
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(LEN, pread(fd, buf, LEN, 0));
+	EXPECT_EQ(-1, pattern_differs(buf, LEN, 0, 2));
+	map = mmap(NULL, LEN, PROT_READ, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	EXPECT_EQ(-1, pattern_differs(map, LEN, 0, 2));
+	munmap(map, LEN);
+	close(fd);
+	EXPECT_LT(0, fuse_server_count(&self->s, FUSE_OPEN));
+	EXPECT_EQ(0, self->s.open_error);
+
+	/* Writing copies the file up; what is below stays. */
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(LEN, pread(fd, buf, LEN, 0));
+	EXPECT_EQ(-1, pattern_differs(buf, LEN, 0, 2));
+	pattern(buf, LEN, 0, 6);
+	EXPECT_EQ(LEN, pwrite(fd, buf, LEN, 0));
+	close(fd);
+	EXPECT_TRUE(file_is(path, 6));
+	EXPECT_TRUE(file_is(self->path[0], 2));
+	EXPECT_EQ(0, self->s.open_error);
+	EXPECT_EQ(0, server_io(&self->s));
+	ASSERT_EQ(0, umount(at));
+}
+
+TEST_HARNESS_MAIN
