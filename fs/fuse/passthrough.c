@@ -16,7 +16,8 @@
  *   lower file system.  Nothing waits for the server with freeze protection held:
  *   the server may need that to answer.  Nothing waits for a thaw with a lock
  *   held: a splice to the lower file system holds up the freeze while it waits for
- *   the pipe, and who has the pipe may wait for the inode lock.
+ *   the pipe, and who has the pipe may wait for the inode lock.  (What a stacked
+ *   lower file system does below is out of reach.)
  * - FUSE's own page cache of the inode is clean over a range before the lower
  *   file is read or written there, and holds nothing of it after a write.
  * - A size that passthrough raises is never beyond the lower file's own.
@@ -359,6 +360,8 @@ void fuse_passthrough_take(struct fuse_file *ff, struct fuse_req *req, int err)
 	ff->passthrough = req->passthrough;
 	req->passthrough.lower = NULL;
 	req->passthrough.cred = NULL;
+	if (ff->passthrough.lower)
+		atomic_inc(&ff->fm->fc->passthrough_files);
 }
 
 /* Attach by backing id */
@@ -547,6 +550,7 @@ int fuse_passthrough_open_id(struct fuse_file *ff,
 		ff->passthrough.lower = lower;
 		ff->passthrough.cred = get_cred(fb->cred);
 		ff->passthrough_by_id = true;
+		atomic_inc(&fc->passthrough_files);
 		trace_fuse_passthrough_attach(fc->dev, ff->nodeid,
 					      file_inode(lower), true);
 	}
@@ -665,6 +669,7 @@ void fuse_passthrough_put(struct fuse_file *ff)
 				       file_inode(ff->passthrough.lower),
 				       ff->passthrough_by_id);
 	fuse_passthrough_free(&ff->passthrough);
+	atomic_dec(&ff->fm->fc->passthrough_files);
 }
 
 /* Attributes */
@@ -702,8 +707,10 @@ static void fuse_passthrough_begin_writing(struct inode *inode,
 		fi->passthrough_writers++;
 		fuse_passthrough_new_version(fi);
 		set_bit(FUSE_I_PASSTHROUGH_WRITTEN, &fi->state);
-		WRITE_ONCE(ff->passthrough_write,
-			   ff->passthrough_write & ~FUSE_PASSTHROUGH_FIRST);
+		/* Who sees that it is not the first sees all of the above. */
+		smp_store_release(&ff->passthrough_write,
+				  ff->passthrough_write &
+				  ~FUSE_PASSTHROUGH_FIRST);
 	}
 	spin_unlock(&fi->lock);
 }
@@ -797,14 +804,20 @@ static void fuse_passthrough_accessed(struct inode *inode)
 
 /* Coherence with FUSE's own page cache */
 
-/* Cheap while the inode is only used through passthrough. */
+/*
+ * Cheap while the inode is only used through passthrough.  Of WRITEs in flight,
+ * one whose successor is being queued is out of the tree for a moment, and those
+ * held back by a SETATTR are not counted for a moment.
+ */
 static bool fuse_passthrough_cached(struct inode *inode)
 {
+	const struct fuse_inode *fi = get_fuse_inode(inode);
+
 	if (READ_ONCE(inode->i_data.nrpages))
 		return true;
-	/* Pages leave the cache only after their WRITE is counted. */
+	/* Pages leave the cache only after their WRITE is in the tree. */
 	smp_rmb();
-	return READ_ONCE(get_fuse_inode(inode)->writectr);
+	return READ_ONCE(fi->writepages.rb_node) || READ_ONCE(fi->writectr);
 }
 
 /*
@@ -936,7 +949,7 @@ static bool fuse_passthrough_write_is_done(struct inode *inode, loff_t end)
 	 * the server's read, a round trip.
 	 */
 	smp_mb();
-	return end <= i_size_read(inode) && !fuse_passthrough_cached(inode);
+	return end <= i_size_read(inode) && !READ_ONCE(inode->i_data.nrpages);
 }
 
 /* After a write from @start up to @end of the lower file; may sleep. */
@@ -946,7 +959,7 @@ static void fuse_passthrough_end_write(struct inode *inode,
 {
 	/* As above, for completions that have not asked. */
 	smp_mb();
-	if (fuse_passthrough_cached(inode))
+	if (READ_ONCE(inode->i_data.nrpages))
 		invalidate_inode_pages2_range(inode->i_mapping,
 					      start >> PAGE_SHIFT,
 					      (end - 1) >> PAGE_SHIFT);
@@ -996,7 +1009,7 @@ static inline int fuse_passthrough_able(const struct kiocb *kiocb)
 static void fuse_passthrough_fault_in(const struct kiocb *kiocb,
 				      const struct iov_iter *iter, int rw)
 {
-	size_t len = min_t(size_t, iov_iter_count(iter), SZ_1M);
+	size_t len = iov_iter_count(iter);
 
 	if ((kiocb->ki_flags & IOCB_NOWAIT) || !user_backed_iter(iter))
 		return;
@@ -1122,7 +1135,8 @@ static ssize_t fuse_passthrough_protected_write(struct file *file,
 /* Whatever there is to do before.  After an error no lock is held. */
 static noinline int fuse_passthrough_prepare_write(struct file *file,
 						   struct kiocb *kiocb,
-						   struct iov_iter *from)
+						   struct iov_iter *from,
+						   unsigned int takes)
 {
 	struct fuse_file *ff = file->private_data;
 	struct inode *inode = file_inode(file);
@@ -1136,7 +1150,7 @@ static noinline int fuse_passthrough_prepare_write(struct file *file,
 
 	if (fuse_passthrough_cached(inode))
 		err = fuse_passthrough_clean(inode, kiocb, iov_iter_count(from));
-	if (!err && (ff->passthrough_write & FUSE_PASSTHROUGH_LIMITED))
+	if (!err && (takes & FUSE_PASSTHROUGH_LIMITED))
 		err = fuse_passthrough_limit(kiocb, from);
 	if (err) {
 		fuse_passthrough_unlock(inode, kiocb);
@@ -1145,8 +1159,22 @@ static noinline int fuse_passthrough_prepare_write(struct file *file,
 
 	if (fuse_passthrough_appends_here(kiocb))
 		kiocb->ki_pos = i_size_read(file_inode(kiocb->ki_filp));
-	fuse_passthrough_begin_writing(inode, ff);
+	if (takes & FUSE_PASSTHROUGH_FIRST)
+		fuse_passthrough_begin_writing(inode, ff);
 	return 0;
+}
+
+/* A synchronous one may have failed after the data was in the lower file. */
+static noinline void fuse_passthrough_failed_write(struct inode *inode,
+						   const struct kiocb *kiocb,
+						   ssize_t ret)
+{
+	bool append = kiocb->ki_flags & IOCB_APPEND;
+
+	if (ret && ret != -EAGAIN && ret != -EIOCBQUEUED)
+		fuse_passthrough_end_write(inode, kiocb->ki_filp,
+					   append ? 0 : kiocb->ki_pos,
+					   LLONG_MAX);
 }
 
 static void fuse_passthrough_wait_thaw(struct file *lower)
@@ -1168,13 +1196,13 @@ __fuse_passthrough_write(struct file *file, struct kiocb *kiocb,
 	struct inode *inode = file_inode(file);
 	struct file *lower = kiocb->ki_filp;
 	struct super_block *sb = file_inode(lower)->i_sb;
-	unsigned int takes = READ_ONCE(ff->passthrough_write);
+	unsigned int takes = smp_load_acquire(&ff->passthrough_write);
 	ssize_t ret;
 
 again:
 	if (unlikely(takes || mapping_mapped(inode->i_mapping) ||
 		     fuse_passthrough_cached(inode))) {
-		ret = fuse_passthrough_prepare_write(file, kiocb, from);
+		ret = fuse_passthrough_prepare_write(file, kiocb, from, takes);
 		if (ret)
 			return ret;
 	}
@@ -1190,7 +1218,9 @@ again:
 	}
 
 	ret = fuse_passthrough_protected_write(file, kiocb, from, sb);
-	if (ret > 0 && !fuse_passthrough_write_is_done(inode, kiocb->ki_pos))
+	if (unlikely(ret <= 0))
+		fuse_passthrough_failed_write(inode, kiocb, ret);
+	else if (!fuse_passthrough_write_is_done(inode, kiocb->ki_pos))
 		fuse_passthrough_end_write(inode, lower, kiocb->ki_pos - ret,
 					   kiocb->ki_pos);
 	if (unlikely(takes & FUSE_PASSTHROUGH_LOCKED))
@@ -1224,20 +1254,20 @@ static void fuse_passthrough_aio_end(struct fuse_passthrough_aio *aio, long res)
 	client->ki_complete(client, res);
 }
 
-/* Where an append landed is for the lower file system to know. */
+/* Where an append landed, or an error hit, the lower file system knows. */
 static void fuse_passthrough_aio_work(struct work_struct *work)
 {
 	struct fuse_passthrough_aio *aio =
 		container_of(work, struct fuse_passthrough_aio, work);
 	struct inode *inode = file_inode(aio->client->ki_filp);
-	bool append = aio->kiocb.ki_flags & IOCB_APPEND;
+	bool all = (aio->kiocb.ki_flags & IOCB_APPEND) || aio->res < 0;
 
 	/* The call that NOWAIT was about is over. */
 	aio->kiocb.ki_flags &= ~IOCB_NOWAIT;
 	fuse_passthrough_lock(inode, &aio->kiocb);
 	fuse_passthrough_end_write(inode, aio->kiocb.ki_filp,
-				   append ? 0 : aio->start,
-				   append ? LLONG_MAX : aio->start + aio->res);
+				   all ? 0 : aio->start,
+				   all ? LLONG_MAX : aio->start + aio->res);
 	fuse_passthrough_unlock(inode, &aio->kiocb);
 	fuse_passthrough_aio_end(aio, aio->res);
 }
@@ -1251,7 +1281,8 @@ static bool fuse_passthrough_aio_sleeps(const struct fuse_passthrough_aio *aio,
 {
 	struct inode *inode = file_inode(aio->client->ki_filp);
 
-	if (!IS_ENABLED(CONFIG_64BIT) || (aio->kiocb.ki_flags & IOCB_APPEND))
+	if (!IS_ENABLED(CONFIG_64BIT) || res < 0 ||
+	    (aio->kiocb.ki_flags & IOCB_APPEND))
 		return true;
 
 	return !fuse_passthrough_write_is_done(inode, aio->start + res);
@@ -1271,7 +1302,7 @@ static void fuse_passthrough_aio_complete(struct kiocb *kiocb, long res)
 		sb_end_write(sb);
 	}
 
-	if ((kiocb->ki_flags & IOCB_WRITE) && res > 0 &&
+	if ((kiocb->ki_flags & IOCB_WRITE) && res &&
 	    fuse_passthrough_aio_sleeps(aio, res)) {
 		aio->res = res;
 		INIT_WORK(&aio->work, fuse_passthrough_aio_work);
@@ -1410,6 +1441,7 @@ static int fuse_passthrough_splice_actor(struct pipe_inode_info *pipe,
 	};
 	struct kiocb iocb, kiocb;
 	struct iov_iter from;
+	ssize_t ret;
 	int err;
 
 	init_sync_kiocb(&iocb, file);
@@ -1420,7 +1452,11 @@ static int fuse_passthrough_splice_actor(struct pipe_inode_info *pipe,
 		return err;
 
 	iov_iter_bvec(&from, ITER_SOURCE, &bvec, 1, sd->len);
-	return fuse_passthrough_write(file, &kiocb, &from, &splice->frozen);
+	ret = fuse_passthrough_write(file, &kiocb, &from, &splice->frozen);
+	/* An append went elsewhere; the caller adds what was written. */
+	if (ret > 0)
+		sd->pos = kiocb.ki_pos - ret;
+	return ret;
 }
 
 /*
@@ -1580,6 +1616,31 @@ static void fuse_passthrough_show_fdinfo(struct seq_file *m, struct file *file)
 		   ff->passthrough_by_id ? "id" : "request");
 }
 
+/* How many passthrough files are open, for the control file system */
+static ssize_t fuse_passthrough_ctl_read(struct file *file, char __user *buf,
+					 size_t len, loff_t *ppos)
+{
+	const struct fuse_conn *fc;
+	char tmp[16];
+	int size = 0;
+
+	/* A connection that goes away takes its pointer from here first. */
+	mutex_lock(&fuse_mutex);
+	fc = file_inode(file)->i_private;
+	if (fc)
+		size = scnprintf(tmp, sizeof(tmp), "%d\n",
+				 atomic_read(&fc->passthrough_files));
+	mutex_unlock(&fuse_mutex);
+
+	return simple_read_from_buffer(buf, len, ppos, tmp, size);
+}
+
+const struct file_operations fuse_passthrough_ctl_ops = {
+	.open = nonseekable_open,
+	.read = fuse_passthrough_ctl_read,
+	.llseek = no_llseek,
+};
+
 /* Set-up and tear-down */
 
 /**
@@ -1599,6 +1660,7 @@ void fuse_passthrough_init_conn(struct fuse_conn *fc)
 {
 	xa_init_flags(&fc->backing, XA_FLAGS_ALLOC1);
 	fc->backing_next = 1;
+	atomic_set(&fc->passthrough_files, 0);
 }
 
 /**

@@ -13,6 +13,7 @@
 
 struct cred;
 struct file;
+struct file_operations;
 struct fuse_attr;
 struct fuse_conn;
 struct fuse_dev;
@@ -43,6 +44,8 @@ enum {
 	/* Without O_LARGEFILE, to end at 2 GiB */
 	FUSE_PASSTHROUGH_LIMITED = 1 << 2,
 };
+
+extern const struct file_operations fuse_passthrough_ctl_ops;
 
 #ifdef CONFIG_FUSE_PASSTHROUGH
 int fuse_passthrough_init(void);

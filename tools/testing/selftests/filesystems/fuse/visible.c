@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* What an administrator sees of passthrough: fdinfo and tracepoints. */
+/*
+ * What an administrator sees of passthrough: fdinfo, the control file system and
+ * tracepoints.
+ */
 #define _GNU_SOURCE
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -107,6 +110,46 @@ TEST_F_TIMEOUT(visible, fdinfo_of_others, IO_TIMEOUT)
 		EXPECT_STREQ("", fdinfo(fd, "passthrough-attach"));
 		close(fd);
 	}
+}
+
+/* The number of open passthrough files that the control file system tells. */
+static int control_count(struct fuse_server *s)
+{
+	char path[128], buf[32];
+	struct stat st;
+
+	if (stat(s->mnt, &st))
+		return -1;
+	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/passthrough",
+		 minor(st.st_dev));
+	return read_all(path, buf, sizeof(buf)) ? atoi(buf) : -1;
+}
+
+/* The control file system counts passthrough files from open to close. */
+TEST_F_TIMEOUT(visible, control_count, IO_TIMEOUT)
+{
+	int fd[4];
+
+	if (access("/sys/fs/fuse/connections", R_OK))
+		SKIP(return, "no control file system");
+
+	EXPECT_EQ(0, control_count(&self->s));
+	fd[0] = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	fd[1] = fs_open(&self->s, OPEN_BACKING_ID, "f", O_RDONLY);
+	fd[2] = fs_open(&self->s, OPEN_CACHED, "f", O_RDONLY);
+	fd[3] = fs_open(&self->s, OPEN_DIRECT, "f", O_RDONLY);
+	EXPECT_EQ(2, control_count(&self->s));
+	close(fd[0]);
+	EXPECT_EQ(1, control_count(&self->s));
+	close(fd[1]);
+	EXPECT_EQ(0, control_count(&self->s));
+	close(fd[2]);
+	close(fd[3]);
+
+	/* One that the open was refused for does not stay. */
+	EXPECT_EQ(-1, fs_open_mode(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR,
+				   O_RDONLY));
+	EXPECT_EQ(0, control_count(&self->s));
 }
 
 /* An instance of its own, so that nobody else's events are in the way. */
