@@ -1196,9 +1196,11 @@ __fuse_passthrough_write(struct file *file, struct kiocb *kiocb,
 	struct inode *inode = file_inode(file);
 	struct file *lower = kiocb->ki_filp;
 	struct super_block *sb = file_inode(lower)->i_sb;
-	unsigned int takes = smp_load_acquire(&ff->passthrough_write);
+	unsigned int takes;
 	ssize_t ret;
 
+	/* Pairs with the first write through this open. */
+	takes = smp_load_acquire(&ff->passthrough_write);
 again:
 	if (unlikely(takes || mapping_mapped(inode->i_mapping) ||
 		     fuse_passthrough_cached(inode))) {

@@ -9,11 +9,10 @@
 #define _FS_FUSE_PASSTHROUGH_H
 
 #include <linux/errno.h>
+#include <linux/fs.h>
 #include <linux/types.h>
 
 struct cred;
-struct file;
-struct file_operations;
 struct fuse_attr;
 struct fuse_conn;
 struct fuse_dev;
@@ -23,7 +22,6 @@ struct fuse_inode;
 struct fuse_mount;
 struct fuse_open_out;
 struct fuse_req;
-struct inode;
 
 /**
  * struct fuse_passthrough - a lower file and the credentials of its I/O
