@@ -17,7 +17,7 @@ check: ## every test, on the stock and the debug kernel, then the series checks;
 check-quick: ## the tests on the stock kernel only
 	@tools/vm/check --quick $(if $(T),--only "$(T)")
 shell: ## an interactive guest with everything in place
-	@tools/vm/shell
+	@tools/vm/run --shell
 lint: ## checkpatch, kernel-doc, sparse, W=1, shellcheck, SPDX
 	@tools/series/lint
 series: ## compose the mailable series in build/series/linux-6.1/
