@@ -16,6 +16,11 @@ check: ## every test, on the stock and the debug kernel, then the series checks;
 	@tools/vm/check $(if $(T),--only "$(T)")
 check-quick: ## the tests on the stock kernel only
 	@tools/vm/check --quick $(if $(T),--only "$(T)")
+check-lower: ## the kselftests on xfs, btrfs, tmpfs and overlayfs as lower file systems, on the stock kernel
+	@tools/vm/check --quick --lower "xfs btrfs tmpfs overlayfs" $(if $(T),--only "$(T)")
+soak: ## the model test for longer: make soak OPS=10000000 LOWER=xfs KERNEL=debug SEED=1
+	@tools/vm/soak $(if $(OPS),--ops "$(OPS)") $(if $(LOWER),--lower "$(LOWER)") \
+		$(if $(KERNEL),--kernel "$(KERNEL)") $(if $(SEED),--seed "$(SEED)")
 shell: ## an interactive guest with everything in place
 	@tools/vm/run --shell
 lint: ## checkpatch, kernel-doc, sparse, W=1, shellcheck, SPDX

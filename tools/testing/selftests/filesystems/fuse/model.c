@@ -437,6 +437,14 @@ static void was_written(struct client *c, const struct handle *h,
 	after_write(c, h, buf, op->off, n);
 }
 
+/* A position in a file moves by what was read or written. */
+static void moved(struct client *c, off_t at, off_t from, ssize_t n)
+{
+	if (n > 0 && at != from + n)
+		fail(c, -1, "left at 0x%jx after %zd from 0x%jx", (uintmax_t)at,
+		     n, (uintmax_t)from);
+}
+
 /* An error that has to come, and changes nothing. */
 static void was_refused(struct client *c, long n, int error)
 {
@@ -498,6 +506,7 @@ static bool do_read(struct client *c)
 		op->name = "read";
 		lseek(h->fd, op->off, SEEK_SET);
 		n = read(h->fd, buf, op->len);
+		moved(c, lseek(h->fd, 0, SEEK_CUR), op->off, n);
 		break;
 	case 2:
 		op->name = "pread nowait";
@@ -524,12 +533,15 @@ static bool do_write(struct client *c)
 	struct op *op = c->op;
 	struct iovec iov[2];
 	ssize_t n;
+	off_t at;
 	char *buf;
 	int nr;
 
 	if (!h)
 		return false;
 	choose_range(c, h->flags & O_DIRECT);
+	/* Of an append the position does not count. */
+	at = op->off;
 	op->how = way < ARRAY_SIZE(flags) ? flags[way] : 0;
 	if (one_in(c, 80))
 		op->how |= RWF_DSYNC;
@@ -540,7 +552,7 @@ static bool do_write(struct client *c)
 	before(c, h);
 	if (way < 8) {
 		nr = split(c, h, iov, buf, op->len);
-		n = pwritev2(h->fd, iov, nr, op->off, op->how);
+		n = pwritev2(h->fd, iov, nr, at, op->how);
 		if (n < 0 && (op->how & RWF_NOWAIT) &&
 		    (errno == EAGAIN || errno == EOPNOTSUPP))
 			return true;
@@ -548,10 +560,11 @@ static bool do_write(struct client *c)
 			op->len = n;
 	} else if (way < 11) {
 		op->name = "write";
-		lseek(h->fd, op->off, SEEK_SET);
+		lseek(h->fd, at, SEEK_SET);
 		n = write(h->fd, buf, op->len);
+		moved(c, lseek(h->fd, 0, SEEK_CUR), op->off, n);
 	} else {
-		n = pwrite(h->fd, buf, op->len, op->off);
+		n = pwrite(h->fd, buf, op->len, at);
 	}
 	was_written(c, h, buf, n);
 	return true;
@@ -566,12 +579,14 @@ static bool do_aio(struct client *c)
 	struct io_event ev[MODEL_AIO];
 	struct op *op = c->op;
 	unsigned int i, nr = 1;
+	off_t start;
 	char *buf;
 
 	if (!h)
 		return false;
 	op->name = writing ? "aio write" : "aio read";
 	choose_range(c, h->flags & O_DIRECT);
+	start = op->off;
 	if (writing && (h->flags & O_APPEND) && !choose_end(c, h))
 		return false;
 	buf = buffer(c, h);
@@ -587,7 +602,7 @@ static bool do_aio(struct client *c)
 
 		iocbs[i] = &iocb[i];
 		aio_prep(&iocb[i], writing ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD,
-			 h->fd, buf + at, to - at, op->off + at, to - at);
+			 h->fd, buf + at, to - at, start + at, to - at);
 	}
 	before(c, h);
 	if (aio_submit(c->aio, nr, iocbs) != (int)nr ||
@@ -786,6 +801,7 @@ static bool do_splice_out(struct client *c)
 			done += n;
 	} while (n > 0 && done < op->len);
 	was_read(c, c->buf, n < 0 ? n : (ssize_t)done);
+	moved(c, at, op->off, done);
 	return true;
 }
 
@@ -820,6 +836,7 @@ static bool do_splice_in(struct client *c)
 		done += n;
 	}
 	was_written(c, h, c->buf, n < 0 ? n : (ssize_t)done);
+	moved(c, at, op->off, done);
 	return true;
 }
 
@@ -856,8 +873,10 @@ static bool do_sendfile(struct client *c)
 	if (n >= 0)
 		n = done;
 	if (writing) {
+		moved(c, lseek(h->fd, 0, SEEK_CUR), op->off, n);
 		was_written(c, h, c->buf, n);
 	} else {
+		moved(c, at, op->off, n);
 		if (n > 0 && pread(c->mem, c->buf, n, 0) != n)
 			fail(c, -1, "memfd: %m");
 		was_read(c, c->buf, n);
@@ -895,6 +914,8 @@ static bool do_copy(struct client *c)
 	    (!n && expected(c, op->from, op->len)))
 		fail(c, op->off, "copied %zd of %zu: %s", n,
 		     expected(c, op->from, op->len), n < 0 ? strerror(errno) : "");
+	moved(c, from, op->from, n);
+	moved(c, to, op->off, n);
 	op->len = n;
 	memcpy(c->buf, c->image + op->from, n);
 	if (n)
@@ -965,7 +986,7 @@ static bool do_stat(struct client *c)
 
 static bool may_odirect(const struct client *c, enum kind kind)
 {
-	return c->odirect || !kinds[kind].passes;
+	return c->odirect || !kinds[kind].maps_lower;
 }
 
 static bool do_setfl(struct client *c)
@@ -982,6 +1003,23 @@ static bool do_setfl(struct client *c)
 	return true;
 }
 
+/* What was old in the cache is old no more. */
+static void look_at_dropped(struct client *c, const struct handle *h)
+{
+	size_t len = expected(c, c->stale_from, c->stale_to - c->stale_from);
+	ssize_t n;
+
+	if (c->stale_from >= c->stale_to)
+		return;
+	c->stale_to = c->stale_from;
+	if (!can(h, O_RDONLY) || (h->flags & O_DIRECT))
+		return;
+	n = pread(h->fd, c->buf, len, c->stale_from);
+	if (n != (ssize_t)len)
+		fail(c, -1, "read %zd of what was old, not %zu: %m", n, len);
+	compare(c, "what was old", c->buf, c->stale_from, n);
+}
+
 static void open_handle(struct client *c, unsigned int i)
 {
 	static const int modes[] = { O_RDWR, O_RDWR, O_RDWR, O_RDONLY, O_WRONLY };
@@ -991,6 +1029,9 @@ static void open_handle(struct client *c, unsigned int i)
 
 	do {
 		h->kind = rnd(c, NR_KINDS);
+		/* Has it to drop something? */
+		if (c->stale_from < c->stale_to && c->mapped && one_in(c, 2))
+			h->kind = KEEP_CACHE;
 	} while (!(c->kinds & BIT(h->kind)));
 	/* The first can always do everything. */
 	flags = i ? modes[rnd(c, ARRAY_SIZE(modes))] : O_RDWR;
@@ -1019,7 +1060,7 @@ static void open_handle(struct client *c, unsigned int i)
 	}
 	/* Each open but with FOPEN_KEEP_CACHE drops what is cached; then so, too. */
 	if (h->kind == CACHED || (h->kind == KEEP_CACHE && c->mapped))
-		c->stale_to = c->stale_from;
+		look_at_dropped(c, h);
 }
 
 static bool do_reopen(struct client *c)
@@ -1068,6 +1109,12 @@ static void operate(struct client *c)
 	random_begin(c);
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
 		sum += ops[i].weight;
+	/* Sometimes before anything else drops what is old. */
+	if (c->stale_from < c->stale_to && one_in(c, 8)) {
+		begin(c, "reopen");
+		do_reopen(c);
+		return;
+	}
 	do {
 		r = rnd(c, sum);
 		for (i = 0; r >= ops[i].weight; i++)
