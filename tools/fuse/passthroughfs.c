@@ -127,6 +127,18 @@ static unsigned long counted(const unsigned long *counter)
 	return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
+/* The umask is of no use here: it is 0, or a client's. */
+static FILE *open_stats(void)
+{
+	int fd = open(config.stats_part, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW |
+		      O_CLOEXEC, 0644);
+	FILE *f = fd == -1 ? NULL : fdopen(fd, "w");
+
+	if (!f && fd != -1)
+		close(fd);
+	return f;
+}
+
 /* Readers of the file see all of it or the one before. */
 static void write_stats(void)
 {
@@ -138,7 +150,7 @@ static void write_stats(void)
 		return;
 
 	pthread_mutex_lock(&stats.lock);
-	f = fopen(config.stats_part, "we");
+	f = open_stats();
 	if (!f)
 		goto fail;
 	fputs("{\"requests\": {", f);
@@ -304,7 +316,8 @@ static int place_at(int dir, const char *name, struct place *place)
 	st->st_mtim.tv_nsec = stx.stx_mtime.tv_nsec;
 	st->st_ctim.tv_sec = stx.stx_ctime.tv_sec;
 	st->st_ctim.tv_nsec = stx.stx_ctime.tv_nsec;
-	if (stx.stx_mask & STATX_BTIME) {
+	/* On overlayfs it is that of the copy, which may be made at any time. */
+	if ((stx.stx_mask & STATX_BTIME) && !config.stack_depth) {
 		place->born.tv_sec = stx.stx_btime.tv_sec;
 		place->born.tv_nsec = stx.stx_btime.tv_nsec;
 	}
@@ -425,40 +438,21 @@ static int fd_use(struct inode *inode)
 	return inode->fd;
 }
 
-/* With table.names: a descriptor to be given back by fd_put(), or -1. */
-static int fd_get_named(struct inode *inode)
+/* With table.names: what is still of that name, opened for whoever uses it now. */
+static int fd_open(struct inode *inode, int dir, const char *name)
 {
-	struct inode *parent;
 	struct place place;
-	char name[CLIENT_NAME_MAX + 1];
-	int dir, fd;
+	int fd = open_at(dir, name, O_PATH | O_NOFOLLOW);
 
-	pthread_mutex_lock(&table.lock);
-	fd = fd_use(inode);
-	parent = inode->parent;
-	if (fd == -1 && parent) {
-		strcpy(name, inode->name);
-		parent->refs++;
-	}
-	pthread_mutex_unlock(&table.lock);
-	if (fd != -1)
-		return fd;
-	if (!parent)
-		goto stale;
-
-	dir = fd_get_named(parent);
-	if (dir != -1) {
-		fd = open_at(dir, name, O_PATH | O_NOFOLLOW);
-		fd_put(parent);
-	}
-	inode_unref(parent);
-	if (fd == -1 && errno == ENOENT)
-		goto stale;
-	if (fd == -1)
+	if (fd == -1) {
+		if (errno == ENOENT)
+			errno = ESTALE;
 		return -1;
+	}
 	if (place_at(fd, "", &place) == -1 || !is_at(inode, &place)) {
 		close(fd);
-		goto stale;
+		errno = ESTALE;
+		return -1;
 	}
 
 	pthread_mutex_lock(&table.lock);
@@ -469,10 +463,56 @@ static int fd_get_named(struct inode *inode)
 	fd = fd_use(inode);
 	pthread_mutex_unlock(&table.lock);
 	return fd;
+}
 
-stale:
-	errno = ESTALE;
-	return -1;
+static void fd_put_and_unref(struct inode *inode)
+{
+	if (!inode)
+		return;
+	fd_put(inode);
+	inode_unref(inode);
+}
+
+/*
+ * With table.names: a descriptor to be given back by fd_put(), or -1.  Each
+ * turn opens one more of those on the way, from the nearest that is open; a
+ * tree can be deeper than a thread's stack.
+ */
+static int fd_get_named(struct inode *inode)
+{
+	struct inode *last = NULL, *next, *parent;
+	char name[CLIENT_NAME_MAX + 1];
+	int dir, fd;
+
+	for (;;) {
+		pthread_mutex_lock(&table.lock);
+		fd = fd_use(inode);
+		next = inode;
+		while (next->parent && next->parent->fd == -1)
+			next = next->parent;
+		parent = next->parent;
+		if (fd != -1 || !parent)
+			break;
+		strcpy(name, next->name);
+		dir = fd_use(parent);
+		parent->refs++;
+		next->refs++;
+		pthread_mutex_unlock(&table.lock);
+
+		fd = fd_open(next, dir, name);
+		fd_put_and_unref(parent);
+		fd_put_and_unref(last);
+		last = next;
+		if (fd == -1) {
+			inode_unref(next);
+			return -1;
+		}
+	}
+	pthread_mutex_unlock(&table.lock);
+	fd_put_and_unref(last);
+	if (fd == -1)
+		errno = ESTALE;
+	return fd;
 }
 
 static int fd_get(struct inode *inode)
@@ -491,17 +531,29 @@ static int fd_get(struct inode *inode)
 	return fd;
 }
 
-/* With table.lock; table.names keeps the name where it is meanwhile. */
+static bool is_above(const struct inode *inode, const struct inode *below)
+{
+	while (below && below != inode)
+		below = below->parent;
+	return below;
+}
+
+/*
+ * With table.lock; table.names keeps the name where it is meanwhile.  A bind
+ * mount, or what others have moved, can seem to put a directory below itself.
+ */
 static int inode_name(struct inode *inode, struct inode *parent,
 		      const char *name)
 {
 	struct inode *old = inode->parent;
 	char *copy;
 
-	if (inode == &table.root)
-		return 0;
-	if (old == parent && !strcmp(inode->name, name))
+	if (old == parent && old && !strcmp(inode->name, name))
 		goto named;
+	if (inode->type == S_IFDIR && is_above(inode, parent)) {
+		errno = ELOOP;
+		return -1;
+	}
 
 	copy = strdup(name);
 	if (!copy)
@@ -566,6 +618,7 @@ static int enter(struct inode *parent, const char *name,
 		 const struct place *place, struct fuse_entry_param *e)
 {
 	struct inode *inode;
+	int error;
 
 	memset(e, 0, sizeof(*e));
 	pthread_mutex_lock(&table.lock);
@@ -573,9 +626,10 @@ static int enter(struct inode *parent, const char *name,
 	if (!inode)
 		inode = inode_new(place);
 	if (!inode || inode_name(inode, parent, name) == -1) {
+		error = errno;
 		inode_release(inode);
 		pthread_mutex_unlock(&table.lock);
-		return ENOMEM;
+		return error;
 	}
 	inode->lookups++;
 	e->attr = place->st;
@@ -887,9 +941,8 @@ static int reopen(int fd, int flags)
 }
 
 /*
- * Opens leave some descriptors alone, so that files can still be found when a
- * client has opened all it may.  Sets errno if
- * there are too many.
+ * Opens leave some descriptors alone, so that files can still be found when
+ * clients have opened all they may.  Sets errno if there are too many.
  */
 static bool open_begin(void)
 {
@@ -1000,14 +1053,16 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 static int open_existing(fuse_req_t req, int dir, const char *name, int flags)
 {
 	int error = act_as(req, CLIENT);
-	int fd = -1;
+	int lower, fd;
 
 	if (error) {
 		errno = error;
 		return -1;
 	}
-	fd = open_at(dir, name, lower_flags(flags) | O_NOFOLLOW | O_NONBLOCK |
-		     (flags & (O_TRUNC | O_APPEND)));
+	lower = lower_flags(flags) | O_NOFOLLOW | O_NONBLOCK | (flags & O_TRUNC);
+	fd = open_at(dir, name, lower);
+	if (fd == -1 && errno == EPERM && (flags & O_APPEND))
+		fd = open_at(dir, name, lower | O_APPEND);
 	act_as_self(CLIENT);
 	return fd;
 }
@@ -2170,6 +2225,8 @@ static void parse_attach(void)
 static void prepare_stats(void)
 {
 	char *cwd, *path;
+	struct stat st;
+	FILE *f;
 
 	if (!config.stats)
 		return;
@@ -2183,6 +2240,14 @@ static void prepare_stats(void)
 	}
 	if (asprintf(&config.stats_part, "%s.part", config.stats) == -1)
 		fail("out of memory");
+	/* It is replaced, which a device or a directory is not to be. */
+	if (lstat(config.stats, &st) == 0 && !S_ISREG(st.st_mode))
+		fail("cannot write %s: it is not a regular file", config.stats);
+	f = open_stats();
+	if (!f)
+		fail("cannot write %s: %s", config.stats, strerror(errno));
+	fclose(f);
+	unlink(config.stats_part);
 }
 
 /* Of what may be open, clients can have most; finding files takes what is free. */
@@ -2238,8 +2303,11 @@ static void prepare_root(void)
 	table.idle.newer = table.idle.older = &table.idle;
 
 	root->fd = open(config.source, O_PATH | O_CLOEXEC);
-	if (root->fd == -1 || place_at(root->fd, "", &place) == -1 ||
-	    fstatfs(root->fd, &fs) == -1)
+	if (root->fd == -1 || fstatfs(root->fd, &fs) == -1)
+		fail("cannot mirror %s: %s", config.source, strerror(errno));
+	if (fs.f_type == OVERLAYFS_SUPER_MAGIC || fs.f_type == ECRYPTFS_SUPER_MAGIC)
+		config.stack_depth = FUSE_BACKING_STACKED_OVER;
+	if (place_at(root->fd, "", &place) == -1)
 		fail("cannot mirror %s: %s", config.source, strerror(errno));
 	if (!S_ISDIR(place.st.st_mode))
 		fail("cannot mirror %s: it is not a directory", config.source);
@@ -2252,9 +2320,6 @@ static void prepare_root(void)
 	root->next = *hash_slot(root->dev, root->ino);
 	*hash_slot(root->dev, root->ino) = root;
 	visible_ino(root->dev, root->ino);
-
-	if (fs.f_type == OVERLAYFS_SUPER_MAGIC || fs.f_type == ECRYPTFS_SUPER_MAGIC)
-		config.stack_depth = FUSE_BACKING_STACKED_OVER;
 }
 
 /* After the last fork, which changes what /proc/self is. */
@@ -2323,7 +2388,7 @@ int main(int argc, char **argv)
 		return 1;
 	if (!config.source || !opts.mountpoint)
 		fail("give the directory to mirror and a mount point (see --help)");
-	if (config.timeout < 0)
+	if (!(config.timeout >= 0))
 		fail("--timeout is a number of seconds, not less than 0");
 	if (!config.passthrough)
 		config.passthrough = strdup("all");
@@ -2367,5 +2432,6 @@ int main(int argc, char **argv)
 	fuse_session_destroy(se);
 	free(opts.mountpoint);
 	fuse_opt_free_args(&args);
-	return res ? 1 : 0;
+	/* A signal that asks for the end is a number above 0 here. */
+	return res < 0 ? 1 : 0;
 }
