@@ -2355,9 +2355,10 @@ static int serve(struct fuse_session *se, const struct fuse_cmdline_opts *opts)
 		return fuse_session_loop(se);
 	loop = fuse_loop_cfg_create();
 	fuse_loop_cfg_set_clone_fd(loop, 1);
-	fuse_loop_cfg_set_idle_threads(loop, opts->max_idle_threads);
-	if (opts->max_threads != UINT_MAX)
-		fuse_loop_cfg_set_max_threads(loop, opts->max_threads);
+	/* libfuse's own default, which it does not take from here. */
+	if (opts->max_idle_threads != UINT_MAX)
+		fuse_loop_cfg_set_idle_threads(loop, opts->max_idle_threads);
+	fuse_loop_cfg_set_max_threads(loop, opts->max_threads);
 	res = fuse_session_loop_mt(se, loop);
 	fuse_loop_cfg_destroy(loop);
 	return res;
