@@ -493,18 +493,26 @@ static struct file *fuse_backing_reopen(const struct fuse_backing *fb,
 					unsigned int flags)
 {
 	struct file *file;
+	bool direct;
 
 	/* An open by path would be refused this, dentry_open() does not ask. */
 	if ((flags & O_ACCMODE) != O_RDONLY &&
 	    IS_IMMUTABLE(d_inode(fb->file->f_path.dentry)))
 		return ERR_PTR(-EPERM);
 
-	flags &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_TMPFILE);
+	/*
+	 * O_APPEND and O_DIRECT are the client's at each call.  A stacked file
+	 * system of 6.1 would go by those of its struct file instead.
+	 */
+	direct = flags & O_DIRECT;
+	flags &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_TMPFILE |
+		   O_APPEND | O_DIRECT);
 	file = dentry_open(&fb->file->f_path, flags | O_LARGEFILE, fb->cred);
 	if (IS_ERR(file))
 		return file;
 
-	if (!file->f_op->read_iter || !file->f_op->write_iter) {
+	if (!file->f_op->read_iter || !file->f_op->write_iter ||
+	    (direct && !(file->f_mode & FMODE_CAN_ODIRECT))) {
 		fput(file);
 		return ERR_PTR(-EINVAL);
 	}
