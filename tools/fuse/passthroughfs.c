@@ -1282,11 +1282,15 @@ static void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
 
 /* Attributes */
 
-static void reply_attr(fuse_req_t req, int fd)
+/* Gives fd back first: once answered, the inode may be forgotten and gone. */
+static void reply_attr(fuse_req_t req, struct inode *inode,
+		       const struct fuse_file_info *fi, int fd)
 {
 	struct place place;
+	int res = place_at(fd, "", &place);
 
-	if (place_at(fd, "", &place) == -1)
+	io_put(inode, fi);
+	if (res == -1)
 		return reply_error(req, errno);
 	pthread_mutex_lock(&table.lock);
 	place.st.st_ino = visible_ino(place.st.st_dev, place.st.st_ino);
@@ -1306,8 +1310,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
 	fd = io_get(inode, fi);
 	if (fd == -1)
 		return reply_error(req, errno);
-	reply_attr(req, fd);
-	io_put(inode, fi);
+	reply_attr(req, inode, fi, fd);
 }
 
 static int set_size(int fd, off_t size, const struct fuse_file_info *fi)
@@ -1372,11 +1375,11 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int se
 	fd = io_get(inode, fi);
 	if (fd == -1)
 		return reply_error(req, errno);
-	if (set_attr(fd, attr, set, fi) == -1)
-		reply_error(req, errno);
-	else
-		reply_attr(req, fd);
-	io_put(inode, fi);
+	if (set_attr(fd, attr, set, fi) == -1) {
+		io_put(inode, fi);
+		return reply_error(req, errno);
+	}
+	reply_attr(req, inode, fi, fd);
 }
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
