@@ -4,7 +4,6 @@
 #include <stddef.h>
 #include <sys/eventfd.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
 
 #include "attach_test.h"
 
@@ -151,39 +150,9 @@ static int minus_one(struct fuse_server *s)
 	return -1;
 }
 
-static int directory(struct fuse_server *s)
-{
-	return lower_open(s, ".", O_RDONLY);
-}
-
-static int pipe_end(struct fuse_server *s)
-{
-	int fd[2];
-
-	if (pipe(fd))
-		return -1;
-	close(fd[1]);
-	return fd[0];
-}
-
-static int unix_socket(struct fuse_server *s)
-{
-	return socket(AF_UNIX, SOCK_STREAM, 0);
-}
-
 static int event(struct fuse_server *s)
 {
 	return eventfd(0, 0);
-}
-
-static int char_device(struct fuse_server *s)
-{
-	return open("/dev/zero", O_RDWR);
-}
-
-static int memfd(struct fuse_server *s)
-{
-	return syscall(SYS_memfd_create, "m", 0);
 }
 
 static int huge_memfd(struct fuse_server *s)

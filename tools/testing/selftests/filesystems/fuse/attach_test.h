@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "io_test.h"
@@ -46,6 +47,37 @@ static inline int reply_create(struct fuse_server *s, uint64_t unique,
 	};
 
 	return fuse_server_reply(s, unique, 0, &out, sizeof(out));
+}
+
+/* Descriptors that are not of a lower file. */
+static inline int directory(struct fuse_server *s)
+{
+	return lower_open(s, ".", O_RDONLY);
+}
+
+static inline int pipe_end(struct fuse_server *s)
+{
+	int fd[2];
+
+	if (pipe(fd))
+		return -1;
+	close(fd[1]);
+	return fd[0];
+}
+
+static inline int unix_socket(struct fuse_server *s)
+{
+	return socket(AF_UNIX, SOCK_STREAM, 0);
+}
+
+static inline int char_device(struct fuse_server *s)
+{
+	return open("/dev/zero", O_RDWR);
+}
+
+static inline int memfd(struct fuse_server *s)
+{
+	return syscall(SYS_memfd_create, "m", 0);
 }
 
 /*

@@ -10,7 +10,6 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 
 #include "attach_test.h"
 
@@ -205,11 +204,6 @@ static int closed(struct fuse_server *s)
 	return fd;
 }
 
-static int directory(struct fuse_server *s)
-{
-	return lower_open(s, ".", O_RDONLY);
-}
-
 static int path_of_directory(struct fuse_server *s)
 {
 	return lower_open(s, ".", O_PATH);
@@ -225,31 +219,6 @@ static int path_of_fifo(struct fuse_server *s)
 {
 	mkfifoat(s->dirfd, "fifo", 0600);
 	return lower_open(s, "fifo", O_PATH);
-}
-
-static int pipe_end(struct fuse_server *s)
-{
-	int fd[2];
-
-	if (pipe(fd))
-		return -1;
-	close(fd[1]);
-	return fd[0];
-}
-
-static int unix_socket(struct fuse_server *s)
-{
-	return socket(AF_UNIX, SOCK_STREAM, 0);
-}
-
-static int char_device(struct fuse_server *s)
-{
-	return open("/dev/zero", O_RDWR);
-}
-
-static int memfd(struct fuse_server *s)
-{
-	return syscall(SYS_memfd_create, "m", 0);
 }
 
 static int sysctl(struct fuse_server *s)
