@@ -1084,9 +1084,9 @@ static noinline ssize_t fuse_passthrough_write_nosuid(struct file *file,
 	return ret;
 }
 
-static ssize_t fuse_passthrough_lower_write(struct file *file,
-					    struct kiocb *kiocb,
-					    struct iov_iter *from)
+static __always_inline ssize_t
+fuse_passthrough_lower_write(struct file *file, struct kiocb *kiocb,
+			     struct iov_iter *from)
 {
 	struct fuse_file *ff = file->private_data;
 	struct file *lower = kiocb->ki_filp;
@@ -1120,10 +1120,9 @@ static int fuse_passthrough_limit(const struct kiocb *kiocb,
 }
 
 /* Freeze protection of a queued write goes to whoever completes it. */
-static ssize_t fuse_passthrough_protected_write(struct file *file,
-						struct kiocb *kiocb,
-						struct iov_iter *from,
-						struct super_block *sb)
+static __always_inline ssize_t
+fuse_passthrough_protected_write(struct file *file, struct kiocb *kiocb,
+				 struct iov_iter *from, struct super_block *sb)
 {
 	bool sync = is_sync_kiocb(kiocb);
 	ssize_t ret;
