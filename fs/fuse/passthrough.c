@@ -1644,11 +1644,66 @@ static ssize_t fuse_passthrough_ctl_read(struct file *file, char __user *buf,
 	return simple_read_from_buffer(buf, len, ppos, tmp, size);
 }
 
-const struct file_operations fuse_passthrough_ctl_ops = {
+static const struct file_operations fuse_passthrough_ctl_ops = {
 	.open = nonseekable_open,
 	.read = fuse_passthrough_ctl_read,
 	.llseek = no_llseek,
 };
+
+/**
+ * fuse_passthrough_ctl_add - show a connection's passthrough files
+ * @fc: the connection
+ * @parent: its directory in the control file system
+ *
+ * Called before any other file is added there.  The dentry is not in
+ * fc->ctl_dentry, whose growth would move what plain FUSE uses.
+ *
+ * Context: fuse_mutex is held
+ * Return: false if there is no memory
+ */
+bool fuse_passthrough_ctl_add(struct fuse_conn *fc, struct dentry *parent)
+{
+	struct dentry *dentry = d_alloc_name(parent, "passthrough");
+	struct inode *inode = dentry ? new_inode(parent->d_sb) : NULL;
+
+	fc->passthrough_ctl = NULL;
+	if (!inode) {
+		dput(dentry);
+		return false;
+	}
+
+	inode->i_ino = get_next_ino();
+	inode->i_mode = S_IFREG | 0400;
+	inode->i_uid = fc->user_id;
+	inode->i_gid = fc->group_id;
+	inode->i_atime = current_time(inode);
+	inode->i_mtime = inode->i_atime;
+	inode->i_ctime = inode->i_atime;
+	inode->i_fop = &fuse_passthrough_ctl_ops;
+	inode->i_private = fc;
+	d_add(dentry, inode);
+	fc->passthrough_ctl = dentry;
+	return true;
+}
+
+/**
+ * fuse_passthrough_ctl_remove - undo fuse_passthrough_ctl_add()
+ * @fc: the connection; one without a directory has nothing to undo
+ *
+ * Context: fuse_mutex is held
+ */
+void fuse_passthrough_ctl_remove(struct fuse_conn *fc)
+{
+	struct dentry *dentry = fc->passthrough_ctl;
+
+	/* What is here is older than a control file system that has gone. */
+	if (!fc->ctl_ndents || !dentry)
+		return;
+
+	d_inode(dentry)->i_private = NULL;
+	dput(dentry);
+	fc->passthrough_ctl = NULL;
+}
 
 /* Set-up and tear-down */
 

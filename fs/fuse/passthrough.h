@@ -43,14 +43,14 @@ enum {
 	FUSE_PASSTHROUGH_LIMITED = 1 << 2,
 };
 
-extern const struct file_operations fuse_passthrough_ctl_ops;
-
 #ifdef CONFIG_FUSE_PASSTHROUGH
 int fuse_passthrough_init(void);
 void fuse_passthrough_cleanup(void);
 void fuse_passthrough_init_conn(struct fuse_conn *fc);
 void fuse_passthrough_free_conn(struct fuse_conn *fc);
 void fuse_passthrough_init_inode(struct fuse_inode *fi);
+bool fuse_passthrough_ctl_add(struct fuse_conn *fc, struct dentry *parent);
+void fuse_passthrough_ctl_remove(struct fuse_conn *fc);
 
 u64 fuse_passthrough_offer(const struct fuse_conn *fc);
 void fuse_passthrough_negotiate(struct fuse_mount *fm,
@@ -158,6 +158,16 @@ static inline bool fuse_passthrough_written(struct inode *inode)
 static inline void fuse_passthrough_setattr(struct inode *inode,
 					    struct fuse_attr *attr,
 					    bool truncate)
+{
+}
+
+static inline bool fuse_passthrough_ctl_add(struct fuse_conn *fc,
+					    struct dentry *parent)
+{
+	return true;
+}
+
+static inline void fuse_passthrough_ctl_remove(struct fuse_conn *fc)
 {
 }
 #endif /* CONFIG_FUSE_PASSTHROUGH */
