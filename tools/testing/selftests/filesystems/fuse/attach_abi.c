@@ -654,18 +654,6 @@ TEST_F_TIMEOUT(attach_abi, other_process, IO_TIMEOUT)
 	close(fd);
 }
 
-static int clone_dev(int dev)
-{
-	uint32_t from = dev;
-	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-
-	if (fd >= 0 && ioctl(fd, FUSE_DEV_IOC_CLONE, &from)) {
-		close(fd);
-		fd = -1;
-	}
-	return fd;
-}
-
 /* The next request is read from the other device; answers go with requests. */
 static bool switch_dev(struct fuse_server *s, const struct fuse_in_header *in)
 {

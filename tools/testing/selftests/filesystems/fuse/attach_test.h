@@ -49,6 +49,19 @@ static inline int reply_create(struct fuse_server *s, uint64_t unique,
 	return fuse_server_reply(s, unique, 0, &out, sizeof(out));
 }
 
+/* Another descriptor of the same connection. */
+static inline int clone_dev(int dev)
+{
+	uint32_t from = dev;
+	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0 && ioctl(fd, FUSE_DEV_IOC_CLONE, &from)) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
 /* Descriptors that are not of a lower file. */
 static inline int directory(struct fuse_server *s)
 {

@@ -782,18 +782,6 @@ TEST_F_TIMEOUT(backing_id, credentials, IO_TIMEOUT)
 	EXPECT_EQ(0, server_io(&self->s));
 }
 
-static int clone_dev(int dev)
-{
-	uint32_t from = dev;
-	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-
-	if (fd >= 0 && ioctl(fd, FUSE_DEV_IOC_CLONE, &from)) {
-		close(fd);
-		fd = -1;
-	}
-	return fd;
-}
-
 /* Ids are those of a connection, by whichever of its devices, and of no other. */
 TEST_F_TIMEOUT(backing_id, device, IO_TIMEOUT)
 {
