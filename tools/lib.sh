@@ -7,6 +7,8 @@ build=$top/build
 logs=$build/log
 me=${0##*/}
 export LC_ALL=C
+# An ordinary user of Debian has no modprobe, depmod or mkfs on the path.
+PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '%s\n' "$*"; }
 
@@ -71,7 +73,10 @@ need() {
 	mkdir -p "$build"
 	(
 		flock 9
-		step apt-update "updating the package lists" "${sudo[@]}" apt-get update -q || true
+		if [ -z "$(find "$build/.apt.updated" -mmin -60 2>/dev/null)" ] &&
+			step apt-update "updating the package lists" "${sudo[@]}" apt-get update -q; then
+			touch "$build/.apt.updated"
+		fi
 		step apt-install "installing ${#missing[@]} packages" "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
 			apt-get install -q -y --no-install-recommends "${missing[@]}"
 	) 9>"$build/.apt.lock" ||
