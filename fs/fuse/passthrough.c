@@ -123,12 +123,18 @@ static void fuse_passthrough_free(struct fuse_passthrough *fp)
  */
 static const struct cred *fuse_passthrough_override(const struct cred *cred)
 {
+	/* There every override has to be counted. */
+	if (IS_ENABLED(CONFIG_DEBUG_CREDENTIALS))
+		return override_creds(cred);
 	return rcu_replace_pointer(current->cred, cred, true);
 }
 
 static void fuse_passthrough_revert(const struct cred *old)
 {
-	rcu_assign_pointer(current->cred, old);
+	if (IS_ENABLED(CONFIG_DEBUG_CREDENTIALS))
+		revert_creds(old);
+	else
+		rcu_assign_pointer(current->cred, old);
 }
 
 /* Negotiation */
@@ -492,6 +498,7 @@ static long fuse_backing_ioc_close(struct fuse_conn *fc, u32 __user *arg)
 static struct file *fuse_backing_reopen(const struct fuse_backing *fb,
 					unsigned int flags)
 {
+	const struct cred *old;
 	struct file *file;
 	bool direct;
 
@@ -507,7 +514,9 @@ static struct file *fuse_backing_reopen(const struct fuse_backing *fb,
 	direct = flags & O_DIRECT;
 	flags &= ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_TMPFILE |
 		   O_APPEND | O_DIRECT);
+	old = fuse_passthrough_override(fb->cred);
 	file = dentry_open(&fb->file->f_path, flags | O_LARGEFILE, fb->cred);
+	fuse_passthrough_revert(old);
 	if (IS_ERR(file))
 		return file;
 
@@ -741,16 +750,21 @@ static void fuse_passthrough_end_writing(struct inode *inode,
  * fuse_passthrough_inval_mask - attributes that passthrough makes untrustworthy
  * @inode: a FUSE inode
  *
- * Return: a STATX_* mask, to be added to the inode's own
+ * Return: a STATX_* mask, to be added to the inode's own, which is to be read
+ * after this
  */
 u32 fuse_passthrough_inval_mask(struct inode *inode)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
+	u32 mask = 0;
 
 	if (READ_ONCE(fi->passthrough_writers) ||
 	    test_bit(FUSE_I_PASSTHROUGH_MAPPED, &fi->state))
-		return FUSE_PASSTHROUGH_STATX;
-	return 0;
+		mask = FUSE_PASSTHROUGH_STATX;
+	/* The last writer marks the inode stale before it goes. */
+	smp_rmb();
+
+	return mask;
 }
 
 /**
@@ -787,19 +801,38 @@ u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask)
  * @attr: what the server answered; its size is corrected
  * @truncate: was the size to be changed?
  *
- * While passthrough writes, the answer's size may be older than the inode's;
- * after a truncate it is for the server to say which.
+ * Neither writes nor a writer's release wait for a SETATTR: its answer may be older
+ * than what the inode has.  After a truncate it is for the server to say which.
  */
 void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 			      bool truncate)
 {
-	if (!fuse_passthrough_inval_mask(inode))
+	if (!fuse_passthrough_written(inode))
 		return;
 
-	if (truncate)
-		fuse_invalidate_attr_mask(inode, STATX_SIZE);
-	else
+	if (!truncate)
 		attr->size = i_size_read(inode);
+	fuse_invalidate_attr_mask(inode, FUSE_STATX_MODSIZE | STATX_MODE);
+}
+
+/**
+ * fuse_passthrough_outdated - may an answer be older than a passthrough write?
+ * @inode: a FUSE inode that is in use
+ * @version: fc->attr_version from before the request, 0 if nobody read it
+ *
+ * Plain FUSE needs no version where the inode lock keeps writes out, which it
+ * does not do here.
+ *
+ * Return: true if the attributes in the answer are to be left alone; the next
+ * stat asks for all of them
+ */
+bool fuse_passthrough_outdated(struct inode *inode, u64 version)
+{
+	if (version || !fuse_passthrough_written(inode))
+		return false;
+
+	fuse_invalidate_attr(inode);
+	return true;
 }
 
 static void fuse_passthrough_accessed(struct inode *inode)
@@ -867,8 +900,24 @@ static void fuse_passthrough_range(const struct kiocb *kiocb, size_t count,
 	}
 }
 
+/* What a write would have to drop, clean or not, a read can leave. */
+static bool fuse_passthrough_would_wait(struct inode *inode, loff_t start,
+					loff_t end, int rw)
+{
+	struct address_space *mapping = inode->i_mapping;
+
+	if (rw == WRITE && filemap_range_has_page(mapping, start, end))
+		return true;
+	if (rw == READ && filemap_range_needs_writeback(mapping, start, end))
+		return true;
+
+	return fuse_range_is_writeback(inode, start >> PAGE_SHIFT,
+				       end >> PAGE_SHIFT);
+}
+
 static int fuse_passthrough_clean(struct inode *inode,
-				  const struct kiocb *kiocb, size_t count)
+				  const struct kiocb *kiocb, size_t count,
+				  int rw)
 {
 	loff_t start, end;
 
@@ -880,11 +929,7 @@ static int fuse_passthrough_clean(struct inode *inode,
 	if (!(kiocb->ki_flags & IOCB_NOWAIT))
 		return fuse_passthrough_flush(inode, start, end);
 
-	if (filemap_range_has_page(inode->i_mapping, start, end) ||
-	    fuse_range_is_writeback(inode, start >> PAGE_SHIFT,
-				    end >> PAGE_SHIFT))
-		return -EAGAIN;
-	return 0;
+	return fuse_passthrough_would_wait(inode, start, end, rw) ? -EAGAIN : 0;
 }
 
 static bool fuse_passthrough_appends_here(const struct kiocb *kiocb)
@@ -1014,17 +1059,20 @@ static inline int fuse_passthrough_able(const struct kiocb *kiocb)
  * the server reads the lower file, which it cannot while the lower file system
  * holds the inode's lock for us: let that happen before.
  */
-static void fuse_passthrough_fault_in(const struct kiocb *kiocb,
-				      const struct iov_iter *iter, int rw)
+static int fuse_passthrough_fault_in(const struct kiocb *kiocb,
+				     const struct iov_iter *iter, int rw)
 {
 	size_t len = iov_iter_count(iter);
 
-	if ((kiocb->ki_flags & IOCB_NOWAIT) || !user_backed_iter(iter))
-		return;
+	if (!user_backed_iter(iter))
+		return 0;
+	if (kiocb->ki_flags & IOCB_NOWAIT)
+		return -EAGAIN;
 	if (rw == READ)
 		fault_in_iov_iter_writeable(iter, len);
 	else
 		fault_in_iov_iter_readable(iter, len);
+	return 0;
 }
 
 static ssize_t fuse_passthrough_read(struct file *file, struct kiocb *kiocb,
@@ -1035,11 +1083,15 @@ static ssize_t fuse_passthrough_read(struct file *file, struct kiocb *kiocb,
 	const struct cred *old;
 	ssize_t ret;
 
-	if (mapping_mapped(inode->i_mapping))
-		fuse_passthrough_fault_in(kiocb, to, READ);
+	if (mapping_mapped(inode->i_mapping)) {
+		ret = fuse_passthrough_fault_in(kiocb, to, READ);
+		if (ret)
+			return ret;
+	}
 
 	if (fuse_passthrough_cached(inode)) {
-		ret = fuse_passthrough_clean(inode, kiocb, iov_iter_count(to));
+		ret = fuse_passthrough_clean(inode, kiocb, iov_iter_count(to),
+					     READ);
 		if (ret)
 			return ret;
 	}
@@ -1064,21 +1116,22 @@ static noinline ssize_t fuse_passthrough_write_nosuid(struct file *file,
 	struct fuse_file *ff = file->private_data;
 	const struct cred *old;
 	struct cred *cred;
-	ssize_t ret = -ENOMEM;
+	ssize_t ret;
 
 	if (kiocb->ki_flags & IOCB_NOWAIT)
 		return -EAGAIN;
 
 	old = fuse_passthrough_override(ff->passthrough.cred);
 	cred = prepare_creds();
-	if (cred) {
-		cap_lower(cred->cap_effective, CAP_FSETID);
-		rcu_assign_pointer(current->cred, cred);
-		ret = vfs_iocb_iter_write(kiocb->ki_filp, kiocb, from);
-	}
 	fuse_passthrough_revert(old);
-	if (cred)
-		put_cred(cred);
+	if (!cred)
+		return -ENOMEM;
+	cap_lower(cred->cap_effective, CAP_FSETID);
+
+	old = fuse_passthrough_override(cred);
+	ret = vfs_iocb_iter_write(kiocb->ki_filp, kiocb, from);
+	fuse_passthrough_revert(old);
+	put_cred(cred);
 	fuse_passthrough_stale(file_inode(file), STATX_MODE);
 
 	return ret;
@@ -1149,14 +1202,18 @@ static noinline int fuse_passthrough_prepare_write(struct file *file,
 	struct inode *inode = file_inode(file);
 	int err = 0;
 
-	if (mapping_mapped(inode->i_mapping))
-		fuse_passthrough_fault_in(kiocb, from, WRITE);
+	if (mapping_mapped(inode->i_mapping)) {
+		err = fuse_passthrough_fault_in(kiocb, from, WRITE);
+		if (err)
+			return err;
+	}
 
 	if (!fuse_passthrough_lock(inode, kiocb))
 		return -EAGAIN;
 
 	if (fuse_passthrough_cached(inode))
-		err = fuse_passthrough_clean(inode, kiocb, iov_iter_count(from));
+		err = fuse_passthrough_clean(inode, kiocb, iov_iter_count(from),
+					     WRITE);
 	if (!err && (takes & FUSE_PASSTHROUGH_LIMITED))
 		err = fuse_passthrough_limit(kiocb, from);
 	if (err) {
@@ -1631,15 +1688,24 @@ static ssize_t fuse_passthrough_ctl_read(struct file *file, char __user *buf,
 {
 	const struct fuse_conn *fc;
 	char tmp[16];
-	int size = 0;
+	int size;
 
-	/* A connection that goes away takes its pointer from here first. */
-	mutex_lock(&fuse_mutex);
-	fc = file_inode(file)->i_private;
-	if (fc)
-		size = scnprintf(tmp, sizeof(tmp), "%d\n",
-				 atomic_read(&fc->passthrough_files));
-	mutex_unlock(&fuse_mutex);
+	/* One count for a reader who takes it byte by byte. */
+	if (!*ppos) {
+		long count = -1;
+
+		/* A connection that goes takes its pointer from here first. */
+		mutex_lock(&fuse_mutex);
+		fc = file_inode(file)->i_private;
+		if (fc)
+			count = atomic_read(&fc->passthrough_files);
+		mutex_unlock(&fuse_mutex);
+		if (count < 0)
+			return 0;
+		file->private_data = (void *)count;
+	}
+
+	size = scnprintf(tmp, sizeof(tmp), "%ld\n", (long)file->private_data);
 
 	return simple_read_from_buffer(buf, len, ppos, tmp, size);
 }
