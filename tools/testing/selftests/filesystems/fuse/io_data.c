@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -314,6 +315,53 @@ TEST_F_TIMEOUT(io_data, fallocate, IO_TIMEOUT)
 		EXPECT_EQ(EOPNOTSUPP, errno);
 	}
 	EXPECT_EQ(LEN + (ret ? 0 : 5000), size_of(fd));
+	close(fd);
+}
+
+/* What a shell prints, once it has ended well; "" otherwise. */
+static const char *shell(const char *fmt, ...)
+{
+	static char out[256];
+	char cmd[1024];
+	va_list ap;
+	size_t n;
+	FILE *f;
+
+	va_start(ap, fmt);
+	vsnprintf(cmd, sizeof(cmd), fmt, ap);
+	va_end(ap);
+	f = popen(cmd, "r");
+	if (!f)
+		return "";
+	n = fread(out, 1, sizeof(out) - 1, f);
+	out[n] = 0;
+	return pclose(f) ? "" : out;
+}
+
+/* cp, cat, wc and tail are right about what was written a moment before. */
+TEST_F_TIMEOUT(io_data, programs, IO_TIMEOUT)
+{
+	int fd = fs_open(&self->s, variant->how, "f", O_RDWR | O_APPEND);
+	char want[32];
+	int i;
+
+	ASSERT_LE(0, fd);
+	EXPECT_STRNE("", shell("stat %s/f", self->s.mnt));
+	ASSERT_EQ(1, write(fd, "\n", 1));
+	for (i = 0; i < 3; i++) {
+		int len = snprintf(want, sizeof(want), "the end %d\n", i);
+
+		ASSERT_EQ(len, write(fd, want, len));
+		EXPECT_STREQ(want, shell("tail -n 1 %s/f", self->s.mnt));
+		EXPECT_STREQ(want, shell("tail -c %d %s/f", len, self->s.mnt));
+		EXPECT_STREQ("same\n", shell("cp %s/f %s/copy && cmp %s/copy %s/f && echo same",
+					     self->s.mnt, self->s.mnt, self->s.lower,
+					     self->s.lower));
+		EXPECT_STREQ("same\n", shell("cat %s/f | cmp - %s/f && echo same",
+					     self->s.mnt, self->s.lower));
+		snprintf(want, sizeof(want), "%d\n", LEN + 1 + (i + 1) * len);
+		EXPECT_STREQ(want, shell("wc -c <%s/f", self->s.mnt));
+	}
 	close(fd);
 }
 
@@ -627,6 +675,73 @@ TEST_F_TIMEOUT(same, killed, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 4));
 	close(pipefd[0]);
 	close(pipefd[1]);
+}
+
+#define LARGE	(256 << 20)
+
+/* A fatal signal ends a large write in its middle: what is written then is in the file's size. */
+TEST_F_TIMEOUT(same, killed_in_the_middle, IO_TIMEOUT)
+{
+	int fd = fs_open(&self->s, OPEN_PASSTHROUGH, "large", O_RDWR | O_CREAT);
+	int lower = lower_open(&self->s, "large", O_RDONLY);
+	char *zeros = mmap(NULL, LARGE, PROT_READ,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	int status;
+	pid_t pid;
+
+	ASSERT_LE(0, fd);
+	ASSERT_LE(0, lower);
+	ASSERT_NE(MAP_FAILED, zeros);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(pwrite(fd, zeros, LARGE, 0) != LARGE);
+	while (!size_of(lower) && task_state(pid) != 'Z')
+		sched_yield();
+	kill(pid, SIGKILL);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+	EXPECT_LT(0, size_of(lower));
+	EXPECT_GT(LARGE, size_of(lower));
+	EXPECT_EQ(size_of(lower), lseek(fd, 0, SEEK_END));
+	EXPECT_EQ(size_of(lower), size_of(fd));
+	munmap(zeros, LARGE);
+	close(lower);
+	close(fd);
+}
+
+/*
+ * sync_file_range() and syncfs() of the mount ask nobody and write nothing of what
+ * passed through; syncfs() of the lower file system writes it.
+ */
+TEST_F_TIMEOUT(same, syncfs, IO_TIMEOUT)
+{
+	int mnt = open(self->s.mnt, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	long long before, after;
+	unsigned long asked = 0;
+	unsigned int i;
+
+	ASSERT_LE(0, mnt);
+	ASSERT_EQ(0, wait_fsync(&self->s, self->fd[0]));
+	pattern(self->buf, LEN, 0, 5);
+	ASSERT_EQ(LEN, pwrite(self->fd[0], self->buf, LEN, 0));
+	for (i = 0; i < FUSE_SERVER_OPCODES; i++)
+		asked += fuse_server_count(&self->s, i);
+	EXPECT_EQ(0, sync_file_range(self->fd[0], 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE |
+				     SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER));
+	EXPECT_EQ(0, syncfs(mnt));
+	for (i = 0; i < FUSE_SERVER_OPCODES; i++)
+		asked -= fuse_server_count(&self->s, i);
+	EXPECT_EQ(0, asked);
+
+	before = sectors_written(&self->s);
+	ASSERT_EQ(0, syncfs(self->s.dirfd));
+	after = sectors_written(&self->s);
+	if (before >= 0) {
+		EXPECT_LE(before + LEN / 512, after);
+	}
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 5));
+	close(mnt);
 }
 
 TEST_HARNESS_MAIN
