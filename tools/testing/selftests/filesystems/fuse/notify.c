@@ -152,6 +152,49 @@ TEST_F_TIMEOUT(notify, fanotify, IO_TIMEOUT)
 	}
 }
 
+static ssize_t read_way(bool by_splice, int fd, char *buf)
+{
+	int p[2];
+
+	if (!by_splice)
+		return pread(fd, buf, 10, 0);
+	return pipe2(p, O_CLOEXEC) ? -1 : splice(fd, NULL, p[1], NULL, 10, 0);
+}
+
+/* Who listens for permission events of either file can deny a client's read, and let it pass. */
+TEST_F_TIMEOUT(notify, fanotify_permission, IO_TIMEOUT)
+{
+	const char *path[] = { fuse_path(&self->s, "f"), lower_path(&self->s, "f") };
+	struct fanotify_event_metadata ev;
+	unsigned int i;
+
+	for (i = 0; i < 8; i++) {
+		struct fanotify_response r = {
+			.response = i & 2 ? FAN_DENY : FAN_ALLOW,
+		};
+		int status, fan = fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC,
+						O_RDONLY | O_CLOEXEC);
+		pid_t pid;
+
+		ASSERT_LE(0, fan);
+		ASSERT_EQ(0, fanotify_mark(fan, FAN_MARK_ADD, FAN_ACCESS_PERM,
+					   AT_FDCWD, path[i & 1]));
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			_exit(read_way(i & 4, self->fd, self->buf) == 10 ? 0 : errno);
+		ASSERT_EQ(sizeof(ev), read(fan, &ev, sizeof(ev)));
+		EXPECT_EQ(FAN_ACCESS_PERM, ev.mask);
+		EXPECT_EQ(pid, ev.pid);
+		r.fd = ev.fd;
+		ASSERT_EQ(sizeof(r), write(fan, &r, sizeof(r)));
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		EXPECT_EQ(i & 2 ? EPERM : 0, WEXITSTATUS(status)) TH_LOG("case %u", i);
+		close(ev.fd);
+		close(fan);
+	}
+}
+
 /* A lock of the FUSE file excludes other FUSE opens, and is not one of the lower file. */
 TEST_F_TIMEOUT(notify, locks, IO_TIMEOUT)
 {
@@ -228,6 +271,69 @@ TEST_F_TIMEOUT(notify, lease, IO_TIMEOUT)
 	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_WRONLY | O_NONBLOCK);
 	EXPECT_LE(0, self->fd);
 	close(rd);
+}
+
+/* A lease to write of the FUSE file is broken by an open to read, and lets passthrough go on. */
+TEST_F_TIMEOUT(notify, write_lease, IO_TIMEOUT)
+{
+	int rd;
+
+	signal(SIGIO, count_signal);
+	ASSERT_EQ(0, fcntl(self->fd, F_SETLEASE, F_WRLCK));
+	EXPECT_EQ(10, pwrite(self->fd, self->buf, 10, 0));
+	EXPECT_EQ(F_WRLCK, fcntl(self->fd, F_GETLEASE));
+	EXPECT_EQ(-1, fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDONLY | O_NONBLOCK));
+	EXPECT_EQ(EWOULDBLOCK, errno);
+	while (!signals)
+		sched_yield();
+	ASSERT_EQ(0, fcntl(self->fd, F_SETLEASE, F_UNLCK));
+	rd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDONLY | O_NONBLOCK);
+	EXPECT_LE(0, rd);
+	close(rd);
+}
+
+static void open_to_write(void *arg)
+{
+	FIXTURE_DATA(notify) *self = arg;
+
+	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+}
+
+/*
+ * A lease of the lower file sees opens that pass through as opens by the server: one
+ * to write leaves no room for a lease, and has to wait until it is given back; one to
+ * read does not.
+ */
+TEST_F_TIMEOUT(notify, lease_of_lower, IO_TIMEOUT)
+{
+	int lower = lower_open(&self->s, "f", O_RDONLY), rd;
+	struct blocker b;
+
+	signal(SIGIO, count_signal);
+	EXPECT_EQ(-1, fcntl(lower, F_SETLEASE, F_RDLCK));
+	EXPECT_EQ(EAGAIN, errno);
+	close(self->fd);
+	/* Until the server has closed it, too. */
+	while (fcntl(lower, F_SETLEASE, F_RDLCK)) {
+		ASSERT_EQ(EAGAIN, errno);
+		sched_yield();
+	}
+
+	rd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDONLY);
+	ASSERT_LE(0, rd);
+	EXPECT_EQ(10, pread(rd, self->buf, 10, 0));
+	close(rd);
+	EXPECT_EQ(0, signals);
+	EXPECT_EQ(F_RDLCK, fcntl(lower, F_GETLEASE));
+
+	EXPECT_TRUE(blocker_start(&b, open_to_write, self));
+	while (!signals)
+		sched_yield();
+	ASSERT_EQ(0, fcntl(lower, F_SETLEASE, F_UNLCK));
+	blocker_join(&b);
+	ASSERT_LE(0, self->fd);
+	EXPECT_EQ(10, pwrite(self->fd, self->buf, 10, 0));
+	close(lower);
 }
 
 TEST_HARNESS_MAIN
