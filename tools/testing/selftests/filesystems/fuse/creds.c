@@ -8,6 +8,7 @@
 #include <linux/capability.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <linux/quota.h>
 #include <sys/mount.h>
 #include <sys/sendfile.h>
 #include <sys/swap.h>
@@ -506,6 +507,83 @@ TEST_F_TIMEOUT(creds, swapfile, IO_TIMEOUT)
 	EXPECT_EQ(0, swapoff(path));
 	EXPECT_EQ(1, pwrite(fd, "x", 1, 0));
 	close(fd);
+}
+
+/* A small ext4 with quota in the place of the server's directory, in this namespace. */
+static int mount_with_quota(struct fuse_server *s, const char *image)
+{
+	char cmd[512];
+	int fd;
+
+	fd = open(image, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || ftruncate(fd, 64 << 20))
+		return -1;
+	close(fd);
+	snprintf(cmd, sizeof(cmd),
+		 "{ modprobe -q -a loop quota_v2; mkfs.ext4 -q -O quota %s && mount -o loop,usrquota %s %s; } >/dev/null 2>&1",
+		 image, image, s->lower);
+	if (system(cmd))
+		return -1;
+	close(s->dirfd);
+	s->dirfd = open(s->lower, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return s->dirfd < 0 ? -1 : 0;
+}
+
+/*
+ * Quota is that of the file's owner, and who may go beyond it is for the task that
+ * attached to say: EDQUOT, unless that is root.
+ */
+TEST_F_TIMEOUT(creds, quota, IO_TIMEOUT)
+{
+	static const struct { bool user; uid_t server; int want; } c[] = {
+		{ true, 0, 0 }, { false, 0, 0 },
+		{ true, USER, EDQUOT }, { false, USER, EDQUOT },
+	};
+	/* In KiB: all that the file has now. */
+	struct if_dqblk limit = {
+		.dqb_bhardlimit = LEN / KIB,
+		.dqb_bsoftlimit = LEN / KIB,
+		.dqb_valid = QIF_BLIMITS,
+	};
+	unsigned int i, round;
+	char image[64];
+	pid_t pid;
+
+	snprintf(image, sizeof(image), "/tmp/quota.%d", getpid());
+	if (mount_with_quota(&self->s, image)) {
+		unlink(image);
+		SKIP(return, "quota");
+	}
+	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	ASSERT_EQ(0, fchownat(self->s.dirfd, "f", USER, USER, 0));
+	ASSERT_EQ(0, syscall(__NR_quotactl_fd, self->s.dirfd,
+			     QCMD(Q_SETQUOTA, USRQUOTA), USER, &limit));
+	for (round = 0; round < 2; round++) {
+		for (i = 0; i < ARRAY_SIZE(c); i++) {
+			self->attach_as = c[i].server;
+			pid = fork();
+			if (!pid) {
+				int fd;
+
+				if (c[i].user)
+					drop_privileges();
+				fd = open(fuse_path(&self->s, "f"),
+					  O_RDWR | (round ? O_DIRECT : 0));
+				/* A hole's blocks are new ones. */
+				if (pwrite(fd, self->buf, BLOCK, (16 + round * 4 + i)
+					   * 16 * BLOCK) == BLOCK)
+					_exit(0);
+				_exit(errno);
+			}
+			EXPECT_EQ(c[i].want, child_status(pid))
+				TH_LOG("round %u case %u", round, i);
+			EXPECT_EQ(0, self->got);
+		}
+	}
+	close(self->s.dirfd);
+	umount2(self->s.lower, MNT_DETACH);
+	unlink(image);
+	self->s.dirfd = open(self->s.lower, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
 TEST_HARNESS_MAIN
