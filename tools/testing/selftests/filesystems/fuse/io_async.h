@@ -99,9 +99,11 @@ static inline void *uring_map(const struct uring *u, size_t len, off_t off)
 		    MAP_SHARED | MAP_POPULATE, u->fd, off);
 }
 
-static inline int uring_setup(struct uring *u, unsigned int entries)
+static inline int uring_setup_flags(struct uring *u, unsigned int entries,
+				    unsigned int flags)
 {
 	memset(u, 0, sizeof(*u));
+	u->p.flags = flags;
 	u->fd = syscall(__NR_io_uring_setup, entries, &u->p);
 	if (u->fd < 0)
 		return -errno;
@@ -113,6 +115,11 @@ static inline int uring_setup(struct uring *u, unsigned int entries)
 	if (u->sq == MAP_FAILED || u->cq == MAP_FAILED || u->sqes == MAP_FAILED)
 		return -errno;
 	return 0;
+}
+
+static inline int uring_setup(struct uring *u, unsigned int entries)
+{
+	return uring_setup_flags(u, entries, 0);
 }
 
 static inline void uring_destroy(struct uring *u)
