@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <sys/eventfd.h>
 #include <sys/mount.h>
+#include <sys/uio.h>
 
 #include "attach_test.h"
 
@@ -857,5 +858,50 @@ TEST_F_TIMEOUT(negotiate, negotiate, IO_TIMEOUT)
 	}
 	close(map.fd);
 }
+
+#if __SIZEOF_LONG__ == 4
+
+/*
+ * A client that did not ask for large files, as only one of 32 bits can not, writes
+ * up to 2 GiB and no further, whatever the server's open of the lower file can.
+ */
+TEST_F_TIMEOUT(attach_abi, not_large, IO_TIMEOUT)
+{
+	const off_t limit = INT32_MAX;
+	enum fuse_server_open how;
+	int fd, p[2];
+	loff_t off;
+
+	self->s.request = NULL;
+	for (how = OPEN_PASSTHROUGH; how <= OPEN_BACKING_ID; how++) {
+		self->s.how = how;
+		fd = syscall(SYS_openat, AT_FDCWD, fuse_path(&self->s, "f"), O_RDWR);
+		ASSERT_LE(0, fd);
+		EXPECT_EQ(0, self->s.open_error);
+		EXPECT_EQ(3, pwrite(fd, "abcdef", 6, limit - 3));
+		EXPECT_EQ(-1, pwrite(fd, "a", 1, limit));
+		EXPECT_EQ(EFBIG, errno);
+		EXPECT_EQ(limit, size_of(fd));
+
+		/* Where it appends is where the file ends. */
+		EXPECT_EQ(-1, pwritev2(fd, &(struct iovec){ "a", 1 }, 1, 0, RWF_APPEND));
+		EXPECT_EQ(EFBIG, errno);
+
+		ASSERT_EQ(0, pipe(p));
+		ASSERT_EQ(3, write(p[1], "abc", 3));
+		off = limit - 1;
+		EXPECT_EQ(1, splice(p[0], NULL, fd, &off, 3, 0));
+		EXPECT_EQ(-1, splice(p[0], NULL, fd, &off, 2, 0));
+		EXPECT_EQ(EFBIG, errno);
+		EXPECT_EQ(limit, size_of(fd));
+		close(p[0]);
+		close(p[1]);
+		close(fd);
+		ASSERT_EQ(0, truncate(lower_path(&self->s, "f"), LEN));
+	}
+	EXPECT_EQ(0, server_io(&self->s));
+}
+
+#endif
 
 TEST_HARNESS_MAIN
