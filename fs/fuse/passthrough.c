@@ -812,25 +812,31 @@ void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 
 	if (!truncate)
 		attr->size = i_size_read(inode);
-	fuse_invalidate_attr_mask(inode, FUSE_STATX_MODSIZE | STATX_MODE);
+	fuse_invalidate_attr_mask(inode, FUSE_STATX_MODSIZE | STATX_MODE |
+				  STATX_ATIME);
 }
 
 /**
  * fuse_passthrough_outdated - may an answer be older than a passthrough write?
- * @inode: a FUSE inode that is in use
+ * @inode: a FUSE inode that is in use, with fi->lock
+ * @attr: attributes in the answer
  * @version: fc->attr_version from before the request, 0 if nobody read it
  *
  * Plain FUSE needs no version where the inode lock keeps writes out, which it
- * does not do here.
+ * does not do here.  The number of links, which nobody else tells and no write
+ * changes, is taken all the same.
  *
- * Return: true if the attributes in the answer are to be left alone; the next
- * stat asks for all of them
+ * Return: true if the other attributes in the answer are to be left alone; the
+ * next stat asks for all of them
  */
-bool fuse_passthrough_outdated(struct inode *inode, u64 version)
+bool fuse_passthrough_outdated(struct inode *inode,
+			       const struct fuse_attr *attr, u64 version)
 {
 	if (version || !fuse_passthrough_written(inode))
 		return false;
 
+	set_nlink(inode, attr->nlink);
+	fuse_passthrough_new_version(get_fuse_inode(inode));
 	fuse_invalidate_attr(inode);
 	return true;
 }

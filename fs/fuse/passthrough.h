@@ -70,7 +70,8 @@ bool fuse_file_passthrough(const struct fuse_file *ff);
 u32 fuse_passthrough_inval_mask(struct inode *inode);
 u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask);
 bool fuse_passthrough_written(struct inode *inode);
-bool fuse_passthrough_outdated(struct inode *inode, u64 version);
+bool fuse_passthrough_outdated(struct inode *inode,
+			       const struct fuse_attr *attr, u64 version);
 void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 			      bool truncate);
 #else
@@ -156,7 +157,9 @@ static inline bool fuse_passthrough_written(struct inode *inode)
 	return false;
 }
 
-static inline bool fuse_passthrough_outdated(struct inode *inode, u64 version)
+static inline bool fuse_passthrough_outdated(struct inode *inode,
+					     const struct fuse_attr *attr,
+					     u64 version)
 {
 	return false;
 }
