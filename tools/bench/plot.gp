@@ -29,6 +29,8 @@ set style fill solid 1 noborder
 set key outside top center horizontal noenhanced autotitle columnheader
 set xtics rotate by -30 noenhanced scale 0
 set xrange [-0.6:groups - 0.4]
+# Room for the names, which gnuplot would rather make itself, and complain
+set bmargin 7
 set grid ytics
 set border 3
 set tics nomirror
