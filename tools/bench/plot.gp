@@ -7,11 +7,11 @@ groups = int(system("wc -l <".data)) - 1
 added = (metric eq 'added_instructions_per_op')
 
 bars = groups * peers
-width = 400 + 22 * bars
+width = 300 + 18 * bars + 40 * groups
 if (width < 700) width = 700
 if (width > 1500) width = 1500
-if (format eq 'svg') set terminal svg size width,520 font 'sans,13' background 'white'; \
-else set terminal pngcairo size width,520 font 'sans,10'
+if (format eq 'svg') set terminal svg size width,540 font 'sans,13' background 'white'; \
+else set terminal pngcairo size width,540 font 'sans,10'
 set output image
 
 # A peer has the same colour everywhere.
@@ -27,10 +27,11 @@ set style data histograms
 set style histogram clustered gap 1
 set style fill solid 1 noborder
 set key outside top center horizontal noenhanced autotitle columnheader
-set xtics rotate by -30 noenhanced scale 0
+set xtics rotate by -35 noenhanced scale 0
 set xrange [-0.6:groups - 0.4]
-# Room for the names, which gnuplot would rather make itself, and complain
-set bmargin 7
+# Room for the names, for which gnuplot finds it hard to make some
+set bmargin 10
+set rmargin 16
 set grid ytics
 set border 3
 set tics nomirror
