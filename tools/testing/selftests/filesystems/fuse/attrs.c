@@ -452,6 +452,234 @@ TEST_F_TIMEOUT(attrs, truncate_races, IO_TIMEOUT)
 	}
 }
 
+/* Answers that the server takes early and gives late, with passthrough writes in between. */
+FIXTURE(late) {
+	struct fuse_server s;
+	char *buf;
+	int fd, cached;
+	uint64_t unique;		/* of the request kept back */
+	union {
+		struct fuse_attr_out attr;
+		struct fuse_entry_out entry;
+	} out;				/* its answer, of @len bytes */
+	size_t len;
+};
+
+FIXTURE_VARIANT(late) { bool writeback; };
+FIXTURE_VARIANT_ADD(late, writethrough) { .writeback = false };
+FIXTURE_VARIANT_ADD(late, writeback) { .writeback = true };
+
+static void attr_now(struct fuse_server *s, uint64_t nodeid, struct fuse_attr *a)
+{
+	struct stat st;
+
+	fstatat(s->dirfd, "f", &st, 0);
+	*a = (struct fuse_attr) {
+		.ino = nodeid,
+		.size = st.st_size,
+		.blocks = st.st_blocks,
+		.mtime = st.st_mtim.tv_sec,
+		.mtimensec = st.st_mtim.tv_nsec,
+		.ctime = st.st_ctim.tv_sec,
+		.ctimensec = st.st_ctim.tv_nsec,
+		.mode = st.st_mode,
+		.nlink = st.st_nlink,
+	};
+}
+
+/* Do what SETATTR or LINK asks for, and keep the answer of that moment. */
+static bool answer_late(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	const struct fuse_setattr_in *set = (const void *)(in + 1);
+	const struct fuse_link_in *link = (const void *)(in + 1);
+	FIXTURE_DATA(late) *self = s->arg;
+
+	/* Times come by themselves, from a write-back cache. */
+	if (in->opcode == FUSE_SETATTR &&
+	    (set->valid & (FATTR_SIZE | FATTR_MODE))) {
+		if (set->valid & FATTR_SIZE)
+			truncate(lower_path(s, "f"), set->size);
+		if (set->valid & FATTR_MODE)
+			fchmodat(s->dirfd, "f", set->mode & 07777, 0);
+		memset(&self->out, 0, sizeof(self->out));
+		self->out.attr.attr_valid = s->attr_valid;
+		attr_now(s, in->nodeid, &self->out.attr.attr);
+		self->len = sizeof(self->out.attr);
+	} else if (in->opcode == FUSE_LINK) {
+		linkat(s->dirfd, "f", s->dirfd, (const char *)(link + 1), 0);
+		memset(&self->out, 0, sizeof(self->out));
+		self->out.entry.nodeid = link->oldnodeid;
+		self->out.entry.attr_valid = s->attr_valid;
+		attr_now(s, link->oldnodeid, &self->out.entry.attr);
+		self->len = sizeof(self->out.entry);
+	} else {
+		return false;
+	}
+	__atomic_store_n(&self->unique, in->unique, __ATOMIC_RELEASE);
+	return true;
+}
+
+FIXTURE_SETUP(late)
+{
+	self->s.writeback = variant->writeback;
+	self->s.request = answer_late;
+	self->s.arg = self;
+	ASSERT_EQ(0, fuse_server_start(&self->s));
+	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	self->buf = pages(2 * LEN);
+	ASSERT_NE(NULL, self->buf);
+	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDONLY);
+	self->cached = fs_open(&self->s, OPEN_CACHED, "f", O_RDONLY);
+	ASSERT_LE(0, self->fd);
+	ASSERT_LE(0, self->cached);
+}
+
+FIXTURE_TEARDOWN(late)
+{
+	EXPECT_EQ(0, fuse_server_count(&self->s, FUSE_WRITE));
+	close(self->fd);
+	close(self->cached);
+	fuse_server_stop(&self->s);
+}
+
+static void call_chmod(void *arg)
+{
+	chmod(fuse_path(arg, "f"), 0640);
+}
+
+static void call_truncate(void *arg)
+{
+	truncate(fuse_path(arg, "f"), LEN / 2);
+}
+
+static void call_link(void *arg)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), "%s", fuse_path(arg, "f"));
+	link(path, fuse_path(arg, "g"));
+}
+
+struct extender {
+	int fd;
+	char *buf;
+	off_t size;
+	ssize_t ret;
+};
+
+/* And no passthrough writer is left. */
+static void call_extend(void *arg)
+{
+	struct extender *e = arg;
+
+	e->ret = pwrite(e->fd, e->buf, 100, e->size);
+	close(e->fd);
+}
+
+/*
+ * Have @call's answer older than a write of 100 bytes that ends at the new size,
+ * by an open that is closed before the answer comes, its close waiting for nobody.
+ * A write-back cache has the write itself wait.
+ */
+static bool overtake(FIXTURE_DATA(late) *self, void (*call)(void *), off_t size)
+{
+	struct extender e = { .buf = self->buf, .size = size - 100 };
+	struct blocker caller, writer;
+	bool ok;
+
+	self->s.open_flags = FOPEN_NOFLUSH;
+	e.fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_WRONLY);
+	self->s.open_flags = 0;
+	if (e.fd < 0)
+		return false;
+
+	pattern(self->buf, 100, e.size, 1);
+	self->unique = 0;
+	ok = blocker_start(&caller, call, &self->s);
+	while (!__atomic_load_n(&self->unique, __ATOMIC_ACQUIRE))
+		sched_yield();
+	ok &= blocker_start(&writer, call_extend, &e) == self->s.writeback;
+	ok &= !fuse_server_reply(&self->s, self->unique, 0, &self->out, self->len);
+	blocker_join(&caller);
+	blocker_join(&writer);
+	return ok && e.ret == 100;
+}
+
+static bool size_of_seek(FIXTURE_DATA(late) *self, off_t size)
+{
+	return lseek(self->fd, 0, SEEK_END) == size;
+}
+
+static bool size_of_stat(FIXTURE_DATA(late) *self, off_t size)
+{
+	return size_of(self->fd) == size;
+}
+
+static bool size_of_statx(FIXTURE_DATA(late) *self, off_t size)
+{
+	struct statx stx;
+
+	return !statx(AT_FDCWD, fuse_path(&self->s, "f"), 0, STATX_SIZE, &stx) &&
+		(off_t)stx.stx_size == size;
+}
+
+static bool size_of_cached(FIXTURE_DATA(late) *self, off_t size)
+{
+	return pread(self->cached, self->buf, 200, size - 100) == 100 &&
+		pattern_differs(self->buf, 100, size - 100, 1) == -1;
+}
+
+/* Who asks first after the answer; later ones profit from what that one has asked. */
+static bool (*const asks[])(FIXTURE_DATA(late) *self, off_t size) = {
+	size_of_seek, size_of_stat, size_of_statx, size_of_cached,
+};
+
+/* The size is that of the write, where the server answers chmod with an older one. */
+TEST_F_TIMEOUT(late, chmod, IO_TIMEOUT)
+{
+	off_t size = LEN;
+	unsigned int i;
+	struct stat st;
+
+	for (i = 0; i < ARRAY_SIZE(asks); i++) {
+		ASSERT_LT(0, pread(self->cached, self->buf, LEN, size - 100));
+		ASSERT_TRUE(overtake(self, call_chmod, size += 100));
+		EXPECT_TRUE(asks[i](self, size)) TH_LOG("way %u", i);
+		ASSERT_EQ(0, fstat(self->fd, &st));
+		EXPECT_EQ(0640, st.st_mode & 07777);
+	}
+}
+
+/* Likewise truncate, with a write beyond the new end. */
+TEST_F_TIMEOUT(late, truncate, IO_TIMEOUT)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(asks); i++) {
+		ASSERT_EQ(100, pread(self->cached, self->buf, 100, LEN / 2 - 100));
+		ASSERT_TRUE(overtake(self, call_truncate, LEN / 2 + 100));
+		EXPECT_TRUE(asks[i](self, LEN / 2 + 100)) TH_LOG("way %u", i);
+	}
+}
+
+/* Likewise link, whose new count of links the next stat has. */
+TEST_F_TIMEOUT(late, link, IO_TIMEOUT)
+{
+	off_t size = LEN;
+	unsigned int i;
+	struct stat st;
+
+	for (i = 0; i < ARRAY_SIZE(asks); i++) {
+		ASSERT_EQ(0, unlinkat(self->s.dirfd, "g", 0) && errno != ENOENT);
+		ASSERT_LT(0, pread(self->cached, self->buf, LEN, size - 100));
+		ASSERT_TRUE(overtake(self, call_link, size += 100));
+		EXPECT_TRUE(asks[i](self, size)) TH_LOG("way %u", i);
+		ASSERT_EQ(0, fstat(self->fd, &st));
+		EXPECT_EQ(2, st.st_nlink);
+		ASSERT_EQ(0, unlink(fuse_path(&self->s, "g")));
+	}
+}
+
 /* atime, with the rule of the mount that the server reaches the lower file by. */
 FIXTURE(atime) {
 	struct fuse_server s;
