@@ -453,16 +453,20 @@ TEST_F_TIMEOUT(attrs, truncate_races, IO_TIMEOUT)
 }
 
 /* Answers that the server takes early and gives late, with passthrough writes in between. */
-FIXTURE(late) {
-	struct fuse_server s;
-	char *buf;
-	int fd, cached;
-	uint64_t unique;		/* of the request kept back */
+struct late_answer {
+	uint64_t unique;
 	union {
 		struct fuse_attr_out attr;
 		struct fuse_entry_out entry;
-	} out;				/* its answer, of @len bytes */
+	} out;
 	size_t len;
+};
+
+FIXTURE(late) {
+	struct fuse_server s;
+	struct late_answer a;
+	char *buf;
+	int fd, cached;
 };
 
 FIXTURE_VARIANT(late) { bool writeback; };
@@ -492,7 +496,7 @@ static bool answer_late(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	const struct fuse_setattr_in *set = (const void *)(in + 1);
 	const struct fuse_link_in *link = (const void *)(in + 1);
-	FIXTURE_DATA(late) *self = s->arg;
+	struct late_answer *a = s->arg;
 
 	/* Times come by themselves, from a write-back cache. */
 	if (in->opcode == FUSE_SETATTR &&
@@ -501,21 +505,21 @@ static bool answer_late(struct fuse_server *s, const struct fuse_in_header *in)
 			truncate(lower_path(s, "f"), set->size);
 		if (set->valid & FATTR_MODE)
 			fchmodat(s->dirfd, "f", set->mode & 07777, 0);
-		memset(&self->out, 0, sizeof(self->out));
-		self->out.attr.attr_valid = s->attr_valid;
-		attr_now(s, in->nodeid, &self->out.attr.attr);
-		self->len = sizeof(self->out.attr);
+		memset(&a->out, 0, sizeof(a->out));
+		a->out.attr.attr_valid = s->attr_valid;
+		attr_now(s, in->nodeid, &a->out.attr.attr);
+		a->len = sizeof(a->out.attr);
 	} else if (in->opcode == FUSE_LINK) {
 		linkat(s->dirfd, "f", s->dirfd, (const char *)(link + 1), 0);
-		memset(&self->out, 0, sizeof(self->out));
-		self->out.entry.nodeid = link->oldnodeid;
-		self->out.entry.attr_valid = s->attr_valid;
-		attr_now(s, link->oldnodeid, &self->out.entry.attr);
-		self->len = sizeof(self->out.entry);
+		memset(&a->out, 0, sizeof(a->out));
+		a->out.entry.nodeid = link->oldnodeid;
+		a->out.entry.attr_valid = s->attr_valid;
+		attr_now(s, link->oldnodeid, &a->out.entry.attr);
+		a->len = sizeof(a->out.entry);
 	} else {
 		return false;
 	}
-	__atomic_store_n(&self->unique, in->unique, __ATOMIC_RELEASE);
+	__atomic_store_n(&a->unique, in->unique, __ATOMIC_RELEASE);
 	return true;
 }
 
@@ -523,7 +527,7 @@ FIXTURE_SETUP(late)
 {
 	self->s.writeback = variant->writeback;
 	self->s.request = answer_late;
-	self->s.arg = self;
+	self->s.arg = &self->a;
 	ASSERT_EQ(0, fuse_server_start(&self->s));
 	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
 	self->buf = pages(2 * LEN);
@@ -594,12 +598,13 @@ static bool overtake(FIXTURE_DATA(late) *self, void (*call)(void *), off_t size)
 		return false;
 
 	pattern(self->buf, 100, e.size, 1);
-	self->unique = 0;
+	self->a.unique = 0;
 	ok = blocker_start(&caller, call, &self->s);
-	while (!__atomic_load_n(&self->unique, __ATOMIC_ACQUIRE))
+	while (!__atomic_load_n(&self->a.unique, __ATOMIC_ACQUIRE))
 		sched_yield();
 	ok &= blocker_start(&writer, call_extend, &e) == self->s.writeback;
-	ok &= !fuse_server_reply(&self->s, self->unique, 0, &self->out, self->len);
+	ok &= !fuse_server_reply(&self->s, self->a.unique, 0, &self->a.out,
+				 self->a.len);
 	blocker_join(&caller);
 	blocker_join(&writer);
 	return ok && e.ret == 100;

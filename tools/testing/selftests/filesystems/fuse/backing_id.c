@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
+#include <linux/landlock.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -779,6 +780,51 @@ TEST_F_TIMEOUT(backing_id, credentials, IO_TIMEOUT)
 	ASSERT_EQ(0, chmod(fuse_path(&self->s, "f"), 04700));
 	EXPECT_EQ(0, write_as_root(&self->s, user));
 	EXPECT_EQ(0700, mode_of(&self->s));
+	EXPECT_EQ(0, server_io(&self->s));
+}
+
+/* 0 if, kept by Landlock to the mount, the lower file is read by id alone; 255: no Landlock. */
+static int read_in_landlock(struct fuse_server *s, int arg)
+{
+	struct landlock_ruleset_attr files = {
+		.handled_access_fs = LANDLOCK_ACCESS_FS_READ_FILE |
+			LANDLOCK_ACCESS_FS_WRITE_FILE,
+	};
+	struct landlock_path_beneath_attr beneath = {
+		.allowed_access = files.handled_access_fs,
+		.parent_fd = open(s->mnt, O_PATH | O_CLOEXEC),
+	};
+	char buf[LEN];
+	int rules, fd;
+
+	rules = syscall(SYS_landlock_create_ruleset, &files, sizeof(files), 0);
+	if (rules < 0)
+		return 255;
+	if (syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH,
+		    &beneath, 0) ||
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    syscall(SYS_landlock_restrict_self, rules, 0))
+		return 1;
+	if (open(lower_path(s, "f"), O_RDONLY) >= 0 || errno != EACCES)
+		return 2;
+	fd = open(fuse_path(s, "f"), O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return 3;
+	return pread(fd, buf, LEN, 0) != LEN ||
+		pattern_differs(buf, LEN, 0, 1) != -1 ? 4 : 0;
+}
+
+/* So is the open: what confines the client does not keep the lower file from it. */
+TEST_F_TIMEOUT(backing_id, confined_client, IO_TIMEOUT)
+{
+	int ret;
+
+	self->a.id = id_of(&self->s, "f", O_RDWR);
+	ASSERT_LT(0, self->a.id);
+	ret = in_child(read_in_landlock, &self->s, 0);
+	if (ret == 255)
+		SKIP(return, "no Landlock");
+	EXPECT_EQ(0, ret);
 	EXPECT_EQ(0, server_io(&self->s));
 }
 

@@ -193,6 +193,88 @@ TEST_F_TIMEOUT(mixed, nowait, IO_TIMEOUT)
 	}
 }
 
+/* Can the lower file be read without waiting?  Tmpfs, for one, does not say so. */
+static bool lower_nowait(struct fuse_server *s)
+{
+	int lower = lower_open(s, "f", O_RDONLY);
+	struct iovec iov;
+	char buf[16];
+	ssize_t n;
+
+	iov = (struct iovec){ buf, sizeof(buf) };
+	n = preadv2(lower, &iov, 1, 0, RWF_NOWAIT);
+	close(lower);
+	return n == sizeof(buf);
+}
+
+/*
+ * RWF_NOWAIT reads beside clean cached pages, in the task that submits to io_uring;
+ * beside dirty ones, and to write, it gives EAGAIN.
+ */
+TEST_F_TIMEOUT(mixed, nowait_beside_pages, IO_TIMEOUT)
+{
+	struct iovec iov = { self->buf, PAGE };
+	bool can = lower_nowait(&self->s);
+	int again = can ? EAGAIN : EOPNOTSUPP;
+	struct uring u;
+	char *p;
+
+	ASSERT_EQ(0, uring_setup(&u, 4));
+	ASSERT_EQ(LEN, pread(self->cached, self->buf, LEN, 0));
+	EXPECT_EQ(0, SERVER_IO(&self->s, ({
+		EXPECT_EQ(can ? PAGE : -1,
+			  preadv2(self->pass, &iov, 1, PAGE, RWF_NOWAIT));
+		EXPECT_EQ(PAGE, uring_do(&u, IORING_OP_READ, self->pass,
+					 self->buf, PAGE, PAGE));
+		EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, PAGE, 1));
+		EXPECT_EQ(can, !uring_workers());
+		EXPECT_EQ(-1, pwritev2(self->pass, &iov, 1, PAGE, RWF_NOWAIT));
+		EXPECT_EQ(again, errno);
+	})));
+
+	p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, self->cached, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	pattern(p + PAGE, PAGE, PAGE, 2);
+	munmap(p, LEN);
+	EXPECT_EQ(0, SERVER_IO(&self->s, ({
+		EXPECT_EQ(-1, preadv2(self->pass, &iov, 1, PAGE, RWF_NOWAIT));
+		EXPECT_EQ(again, errno);
+		EXPECT_EQ(can ? PAGE : -1,
+			  preadv2(self->pass, &iov, 1, 2 * PAGE, RWF_NOWAIT));
+	})));
+	EXPECT_EQ(PAGE, uring_do(&u, IORING_OP_READ, self->pass, self->buf,
+				 PAGE, PAGE));
+	EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, PAGE, 2));
+	uring_destroy(&u);
+}
+
+/*
+ * RWF_NOWAIT asks the server for no page of a buffer that is a cached mapping, but
+ * gives EAGAIN; without it the page comes.
+ */
+TEST_F_TIMEOUT(mixed, nowait_on_cached_mapping, IO_TIMEOUT)
+{
+	char *p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED,
+		       self->cached, 0);
+	struct iovec to = { p, PAGE }, from = { p + PAGE, PAGE };
+	int again = lower_nowait(&self->s) ? EAGAIN : EOPNOTSUPP;
+
+	ASSERT_NE(MAP_FAILED, p);
+	EXPECT_EQ(0, SERVER_IO(&self->s, ({
+		EXPECT_EQ(-1, preadv2(self->pass, &to, 1, 8 * PAGE, RWF_NOWAIT));
+		EXPECT_EQ(again, errno);
+		EXPECT_EQ(-1, pwritev2(self->pass, &from, 1, 9 * PAGE, RWF_NOWAIT));
+		EXPECT_EQ(again, errno);
+	})));
+
+	ASSERT_EQ(PAGE, preadv2(self->pass, &to, 1, 8 * PAGE, 0));
+	EXPECT_EQ(-1, pattern_differs(p, PAGE, 8 * PAGE, 1));
+	ASSERT_EQ(PAGE, pwritev2(self->pass, &from, 1, 9 * PAGE, 0));
+	ASSERT_EQ(PAGE, pread(self->pass, self->buf, PAGE, 9 * PAGE));
+	EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, PAGE, 1));
+	munmap(p, LEN);
+}
+
 /* io_uring and native AIO, buffered and direct, keep to the same rule. */
 TEST_F_TIMEOUT(mixed, async, IO_TIMEOUT)
 {

@@ -7,16 +7,25 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 
 #include "io_test.h"
 
+#define CONTROL	"/sys/fs/fuse/connections"
+
 FIXTURE(visible) {
 	struct fuse_server s;
+	char control[64];	/* the connection's count of passthrough files */
 };
 
 FIXTURE_SETUP(visible)
 {
+	struct stat st;
+
 	ASSERT_EQ(0, fuse_server_start(&self->s));
+	ASSERT_EQ(0, stat(self->s.mnt, &st));
+	snprintf(self->control, sizeof(self->control), CONTROL "/%u/passthrough",
+		 minor(st.st_dev));
 	ASSERT_EQ(0, lower_make(&self->s, "f", 100, 1));
 	ASSERT_EQ(0, lower_make(&self->s, "with space", 100, 1));
 }
@@ -113,16 +122,16 @@ TEST_F_TIMEOUT(visible, fdinfo_of_others, IO_TIMEOUT)
 }
 
 /* The number of open passthrough files that the control file system tells. */
-static int control_count(struct fuse_server *s)
+static int control_count(const char *control)
 {
-	char path[128], buf[32];
-	struct stat st;
+	char buf[32];
 
-	if (stat(s->mnt, &st))
-		return -1;
-	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/passthrough",
-		 minor(st.st_dev));
-	return read_all(path, buf, sizeof(buf)) ? atoi(buf) : -1;
+	return read_all(control, buf, sizeof(buf)) ? atoi(buf) : -1;
+}
+
+static bool has_control(void)
+{
+	return !access(CONTROL, R_OK);
 }
 
 /* The control file system counts passthrough files from open to close. */
@@ -130,26 +139,196 @@ TEST_F_TIMEOUT(visible, control_count, IO_TIMEOUT)
 {
 	int fd[4];
 
-	if (access("/sys/fs/fuse/connections", R_OK))
+	if (!has_control())
 		SKIP(return, "no control file system");
 
-	EXPECT_EQ(0, control_count(&self->s));
+	EXPECT_EQ(0, control_count(self->control));
 	fd[0] = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
 	fd[1] = fs_open(&self->s, OPEN_BACKING_ID, "f", O_RDONLY);
 	fd[2] = fs_open(&self->s, OPEN_CACHED, "f", O_RDONLY);
 	fd[3] = fs_open(&self->s, OPEN_DIRECT, "f", O_RDONLY);
-	EXPECT_EQ(2, control_count(&self->s));
+	EXPECT_EQ(2, control_count(self->control));
 	close(fd[0]);
-	EXPECT_EQ(1, control_count(&self->s));
+	EXPECT_EQ(1, control_count(self->control));
 	close(fd[1]);
-	EXPECT_EQ(0, control_count(&self->s));
+	EXPECT_EQ(0, control_count(self->control));
 	close(fd[2]);
 	close(fd[3]);
 
 	/* One that the open was refused for does not stay. */
 	EXPECT_EQ(-1, fs_open_mode(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR,
 				   O_RDONLY));
-	EXPECT_EQ(0, control_count(&self->s));
+	EXPECT_EQ(0, control_count(self->control));
+}
+
+/* A reader who takes the count byte by byte gets one number, whatever is opened in between. */
+TEST_F_TIMEOUT(visible, control_count_in_parts, IO_TIMEOUT)
+{
+	char buf[16] = "";
+	unsigned int i;
+	int fd[12], ctl;
+
+	if (!has_control())
+		SKIP(return, "no control file system");
+
+	for (i = 0; i < 9; i++)
+		fd[i] = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDONLY);
+	ctl = open(self->control, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, ctl);
+	ASSERT_EQ(1, read(ctl, buf, 1));
+	for (; i < 12; i++)
+		fd[i] = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDONLY);
+	for (i = 1; i < sizeof(buf) - 1 && read(ctl, buf + i, 1) == 1; i++)
+		;
+	EXPECT_STREQ("9\n", buf);
+	EXPECT_EQ(12, control_count(self->control));
+	close(ctl);
+	for (i = 0; i < 12; i++)
+		close(fd[i]);
+	EXPECT_EQ(0, control_count(self->control));
+}
+
+/* How a CREATE ends after its attach. */
+struct create_end {
+	int error;
+	uint64_t nodeid;
+	int attached;
+};
+
+static bool attach_and_end(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	struct create_end *end = s->arg;
+	struct {
+		struct fuse_entry_out e;
+		struct fuse_open_out o;
+	} out = {
+		.e.nodeid = end->nodeid,
+		.e.attr.ino = end->nodeid,
+		.e.attr.mode = S_IFREG | 0600,
+		.e.attr.nlink = 1,
+		.o.fh = -1,
+	};
+	struct fuse_passthrough_out p = { .unique = in->unique };
+
+	if (in->opcode != FUSE_CREATE)
+		return false;
+
+	p.fd = lower_open(s, "f", O_RDWR);
+	end->attached = ioctl(s->dev, FUSE_DEV_IOC_PASSTHROUGH_OPEN, &p);
+	close(p.fd);
+	fuse_server_reply(s, in->unique, end->error, &out, sizeof(out));
+	return true;
+}
+
+/* An open that fails after a lower file was attached is not counted, one that succeeds is. */
+TEST_F_TIMEOUT(visible, control_count_of_failed, IO_TIMEOUT)
+{
+	static const struct create_end fails[] = {
+		{ -ENOSPC, 50 },	/* the server's error */
+		{ 0, 0 },		/* an answer that is none */
+	};
+	struct create_end end;
+	unsigned int i;
+	int fd;
+
+	if (!has_control())
+		SKIP(return, "no control file system");
+
+	self->s.arg = &end;
+	self->s.request = attach_and_end;
+	for (i = 0; i < ARRAY_SIZE(fails); i++) {
+		end = fails[i];
+		end.attached = -1;
+		EXPECT_EQ(-1, open(fuse_path(&self->s, "new"),
+				   O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+		EXPECT_EQ(end.error ? ENOSPC : EIO, errno);
+		EXPECT_EQ(0, end.attached);
+		EXPECT_EQ(0, control_count(self->control));
+	}
+	end = (struct create_end){ .nodeid = 50, .attached = -1 };
+	fd = open(fuse_path(&self->s, "new"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, end.attached);
+	EXPECT_EQ(1, control_count(self->control));
+	close(fd);
+	EXPECT_EQ(0, control_count(self->control));
+
+	/* A backing id that there is not. */
+	self->s.open_flags = FOPEN_PASSTHROUGH;
+	EXPECT_EQ(-1, fs_open(&self->s, OPEN_CACHED, "f", O_RDWR));
+	EXPECT_EQ(0, control_count(self->control));
+}
+
+/* Files that outlive the connection are counted until they are closed. */
+TEST_F_TIMEOUT(visible, control_count_after_abort, IO_TIMEOUT)
+{
+	int fd[2];
+
+	if (!has_control())
+		SKIP(return, "no control file system");
+
+	fd[0] = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	fd[1] = fs_open(&self->s, OPEN_BACKING_ID, "f", O_RDWR);
+	ASSERT_LE(0, fd[0]);
+	ASSERT_LE(0, fd[1]);
+	fuse_server_die(&self->s);
+	EXPECT_EQ(2, control_count(self->control));
+	close(fd[0]);
+	EXPECT_EQ(1, control_count(self->control));
+	close(fd[1]);
+	EXPECT_EQ(0, control_count(self->control));
+}
+
+/* Renew the control file system of init's mount namespace, if it has one. */
+static int renew_control(void)
+{
+	int status, ns;
+	pid_t pid;
+
+	/* Tests have a mount namespace of their own. */
+	if (umount(CONTROL))
+		return -errno;
+	pid = fork();
+	if (!pid) {
+		ns = open("/proc/1/ns/mnt", O_RDONLY | O_CLOEXEC);
+		if (setns(ns, CLONE_NEWNS))
+			_exit(1);
+		if (!umount(CONTROL) &&
+		    mount("fusectl", CONTROL, "fusectl", 0, NULL))
+			_exit(2);
+		_exit(0);
+	}
+	if (waitpid(pid, &status, 0) != pid || status)
+		return -EIO;
+	return mount("fusectl", CONTROL, "fusectl", 0, NULL) ? -errno : 0;
+}
+
+/* A control file system that is mounted anew has the count of connections that are older. */
+TEST_F_TIMEOUT(visible, control_count_renewed, IO_TIMEOUT)
+{
+	struct stat before, after;
+	int fd[2];
+
+	if (!has_control())
+		SKIP(return, "no control file system");
+
+	ASSERT_EQ(0, stat(self->control, &before));
+	fd[0] = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	ASSERT_EQ(0, renew_control());
+	ASSERT_EQ(0, stat(self->control, &after));
+	if (before.st_ino == after.st_ino)
+		SKIP(return, "somebody else has it mounted");
+	EXPECT_EQ(1, control_count(self->control));
+	fd[1] = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	EXPECT_EQ(2, control_count(self->control));
+	close(fd[0]);
+	close(fd[1]);
+	EXPECT_EQ(0, control_count(self->control));
+
+	/* The connection takes its directory along. */
+	fuse_server_die(&self->s);
+	EXPECT_EQ(-1, stat(self->control, &after));
+	EXPECT_EQ(ENOENT, errno);
 }
 
 /* An instance of its own, so that nobody else's events are in the way. */
