@@ -218,4 +218,98 @@ TEST_F_TIMEOUT(io_flags, many_under_way, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 1));
 }
 
+/* Beside an open that has a write-back cache. */
+FIXTURE(beside) {
+	struct fuse_server s;
+	char *buf;
+	int fd, cached, lower;
+};
+
+FIXTURE_SETUP(beside)
+{
+	self->s.writeback = true;
+	ASSERT_EQ(0, fuse_server_start(&self->s));
+	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	self->buf = pages(2 * LEN);
+	ASSERT_NE(NULL, self->buf);
+	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	self->cached = fs_open(&self->s, OPEN_CACHED, "f", O_RDWR);
+	self->lower = lower_open(&self->s, "f", O_RDWR);
+	ASSERT_LE(0, self->fd);
+	ASSERT_LE(0, self->cached);
+	ASSERT_LE(0, self->lower);
+}
+
+FIXTURE_TEARDOWN(beside)
+{
+	close(self->fd);
+	close(self->cached);
+	close(self->lower);
+	fuse_server_stop(&self->s);
+}
+
+/* A write that must not wait is refused beside a dirty page, or is not lost to it. */
+TEST_F_TIMEOUT(beside, nowait_write, IO_TIMEOUT)
+{
+	struct iovec iov = { self->buf, BLOCK };
+	int direct;
+	ssize_t n;
+
+	for (direct = 0; direct < 2; direct++) {
+		ASSERT_EQ(0, fcntl(self->fd, F_SETFL, direct ? O_DIRECT : 0));
+		ASSERT_EQ(0, fsync(self->lower));
+		pattern(self->buf, 100, 50, 2);
+		ASSERT_EQ(100, pwrite(self->cached, self->buf, 100, 50));
+		pattern(self->buf, BLOCK, 0, 3);
+		n = pwritev2(self->fd, &iov, 1, 0, RWF_NOWAIT);
+		if (n < 0) {
+			EXPECT_TRUE(errno == EAGAIN || errno == EOPNOTSUPP ||
+				    errno == EINVAL);
+			continue;
+		}
+		EXPECT_EQ(BLOCK, n);
+		ASSERT_EQ(0, fsync(self->cached));
+		EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, BLOCK, 3));
+	}
+}
+
+/*
+ * A completion that comes while a truncate holds the inode finds a lower file that is
+ * shorter than what it wrote: the size stays that of the truncate.
+ */
+TEST_F_TIMEOUT(beside, late_completion, IO_TIMEOUT)
+{
+	static struct iocb iocb[NR], *p[NR];
+	static struct io_event ev[NR];
+	aio_context_t ctx;
+	int i, round;
+
+	if (lower_is(&self->s, OVERLAYFS_SUPER_MAGIC) ||
+	    fcntl(self->lower, F_SETFL, O_DIRECT))
+		return;
+	ASSERT_EQ(0, fcntl(self->lower, F_SETFL, 0));
+	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, O_DIRECT));
+	ASSERT_EQ(0, aio_setup(NR, &ctx));
+	for (round = 0; round < 10; round++) {
+		/* Blocks are there, but behind the end that FUSE knows of. */
+		ASSERT_EQ(0, ftruncate(self->fd, LEN));
+		pattern(self->buf, 2 * LEN, 0, round);
+		ASSERT_EQ(2 * LEN, pwrite(self->lower, self->buf, 2 * LEN, 0));
+		ASSERT_EQ(0, fsync(self->lower));
+		ASSERT_EQ(LEN, lseek(self->fd, 0, SEEK_END));
+		for (i = 0; i < NR; i++) {
+			aio_prep(&iocb[i], IOCB_CMD_PWRITE, self->fd,
+				 self->buf + i * BLOCK, BLOCK, LEN + i * BLOCK, i);
+			p[i] = &iocb[i];
+		}
+		ASSERT_EQ(NR, aio_submit(ctx, NR, p));
+		ASSERT_EQ(0, ftruncate(self->fd, 1000));
+		ASSERT_EQ(NR, aio_wait(ctx, NR, ev));
+		EXPECT_EQ(1000, size_of(self->lower));
+		EXPECT_EQ(1000, lseek(self->fd, 0, SEEK_END));
+	}
+	EXPECT_EQ(0, aio_destroy(ctx));
+	EXPECT_EQ(0, server_io(&self->s));
+}
+
 TEST_HARNESS_MAIN
