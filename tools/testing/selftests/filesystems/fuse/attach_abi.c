@@ -887,7 +887,7 @@ TEST_F_TIMEOUT(attach_abi, not_large, IO_TIMEOUT)
 		EXPECT_EQ(-1, pwritev2(fd, &(struct iovec){ "a", 1 }, 1, 0, RWF_APPEND));
 		EXPECT_EQ(EFBIG, errno);
 
-		ASSERT_EQ(0, pipe(p));
+		ASSERT_EQ(0, pipe2(p, O_NONBLOCK));
 		ASSERT_EQ(3, write(p[1], "abc", 3));
 		off = limit - 1;
 		EXPECT_EQ(1, splice(p[0], NULL, fd, &off, 3, 0));
