@@ -381,6 +381,25 @@ static void fill_as_user(struct fuse_server *s)
 		abort();
 }
 
+/* A client's write into a hole, whose blocks are new ones; 0 or its errno. */
+static int write_new_block(FIXTURE_DATA(creds) *self, bool user, int flags,
+			   unsigned int i)
+{
+	pid_t pid;
+	int fd;
+
+	pid = fork();
+	if (!pid) {
+		if (user)
+			drop_privileges();
+		fd = open(fuse_path(&self->s, "f"), O_RDWR | flags);
+		if (pwrite(fd, self->buf, BLOCK, (16 + i) * 16 * BLOCK) == BLOCK)
+			_exit(0);
+		_exit(errno);
+	}
+	return child_status(pid);
+}
+
 /*
  * What the lower file system permits is what it permits the task that attached,
  * not the client and not the mounter: here, blocks that are kept for root.
@@ -392,7 +411,6 @@ TEST_F_TIMEOUT(creds, reserved_blocks, IO_TIMEOUT)
 		{ true, USER, ENOSPC }, { false, USER, ENOSPC },
 	};
 	unsigned int i, round;
-	pid_t pid;
 
 	if (!lower_is(&self->s, EXT4_SUPER_MAGIC))
 		SKIP(return, "reserved_blocks");
@@ -400,21 +418,10 @@ TEST_F_TIMEOUT(creds, reserved_blocks, IO_TIMEOUT)
 	for (round = 0; round < 2; round++) {
 		for (i = 0; i < ARRAY_SIZE(c); i++) {
 			self->attach_as = c[i].server;
-			pid = fork();
-			if (!pid) {
-				int fd;
-
-				if (c[i].user)
-					drop_privileges();
-				fd = open(fuse_path(&self->s, "f"),
-					  O_RDWR | (round ? O_DIRECT : 0));
-				/* A hole's blocks are new ones. */
-				if (pwrite(fd, self->buf, BLOCK, (16 + round * 4 + i)
-					   * 16 * BLOCK) == BLOCK)
-					_exit(0);
-				_exit(errno);
-			}
-			EXPECT_EQ(c[i].want, child_status(pid))
+			EXPECT_EQ(c[i].want,
+				  write_new_block(self, c[i].user,
+						  round ? O_DIRECT : 0,
+						  round * ARRAY_SIZE(c) + i))
 				TH_LOG("round %u case %u", round, i);
 			EXPECT_EQ(0, self->got);
 		}
@@ -547,7 +554,6 @@ TEST_F_TIMEOUT(creds, quota, IO_TIMEOUT)
 	};
 	unsigned int i, round;
 	char image[64];
-	pid_t pid;
 
 	snprintf(image, sizeof(image), "/tmp/quota.%d", getpid());
 	if (mount_with_quota(&self->s, image)) {
@@ -561,21 +567,10 @@ TEST_F_TIMEOUT(creds, quota, IO_TIMEOUT)
 	for (round = 0; round < 2; round++) {
 		for (i = 0; i < ARRAY_SIZE(c); i++) {
 			self->attach_as = c[i].server;
-			pid = fork();
-			if (!pid) {
-				int fd;
-
-				if (c[i].user)
-					drop_privileges();
-				fd = open(fuse_path(&self->s, "f"),
-					  O_RDWR | (round ? O_DIRECT : 0));
-				/* A hole's blocks are new ones. */
-				if (pwrite(fd, self->buf, BLOCK, (16 + round * 4 + i)
-					   * 16 * BLOCK) == BLOCK)
-					_exit(0);
-				_exit(errno);
-			}
-			EXPECT_EQ(c[i].want, child_status(pid))
+			EXPECT_EQ(c[i].want,
+				  write_new_block(self, c[i].user,
+						  round ? O_DIRECT : 0,
+						  round * ARRAY_SIZE(c) + i))
 				TH_LOG("round %u case %u", round, i);
 			EXPECT_EQ(0, self->got);
 		}
