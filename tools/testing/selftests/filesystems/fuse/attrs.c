@@ -234,6 +234,12 @@ static bool same_time(struct timespec a, struct timespec b)
 	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
+static bool later(struct timespec a, struct timespec b)
+{
+	return a.tv_sec > b.tv_sec ||
+		(a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
+}
+
 static bool same_attrs(struct fuse_server *s, int fd)
 {
 	struct stat a, b, c;
@@ -580,6 +586,24 @@ static void call_extend(void *arg)
 	close(e->fd);
 }
 
+static void keep_back(FIXTURE_DATA(late) *self, struct blocker *caller,
+		      void (*call)(void *))
+{
+	self->a.unique = 0;
+	blocker_start(caller, call, &self->s);
+	while (!__atomic_load_n(&self->a.unique, __ATOMIC_ACQUIRE))
+		sched_yield();
+}
+
+static bool let_go(FIXTURE_DATA(late) *self, struct blocker *caller)
+{
+	int err = fuse_server_reply(&self->s, self->a.unique, 0, &self->a.out,
+				    self->a.len);
+
+	blocker_join(caller);
+	return !err;
+}
+
 /*
  * Have @call's answer older than a write of 100 bytes that ends at the new size,
  * by an open that is closed before the answer comes, its close waiting for nobody.
@@ -598,14 +622,9 @@ static bool overtake(FIXTURE_DATA(late) *self, void (*call)(void *), off_t size)
 		return false;
 
 	pattern(self->buf, 100, e.size, 1);
-	self->a.unique = 0;
-	ok = blocker_start(&caller, call, &self->s);
-	while (!__atomic_load_n(&self->a.unique, __ATOMIC_ACQUIRE))
-		sched_yield();
-	ok &= blocker_start(&writer, call_extend, &e) == self->s.writeback;
-	ok &= !fuse_server_reply(&self->s, self->a.unique, 0, &self->a.out,
-				 self->a.len);
-	blocker_join(&caller);
+	keep_back(self, &caller, call);
+	ok = blocker_start(&writer, call_extend, &e) == self->s.writeback;
+	ok &= let_go(self, &caller);
 	blocker_join(&writer);
 	return ok && e.ret == 100;
 }
@@ -705,6 +724,33 @@ TEST_F_TIMEOUT(late, link, IO_TIMEOUT)
 	}
 }
 
+/* Likewise with no write in between: what link did to the times comes with the next stat. */
+TEST_F_TIMEOUT(late, link_alone, IO_TIMEOUT)
+{
+	struct timespec now, then;
+	struct blocker caller;
+	struct stat st, low;
+	int fd;
+
+	fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_WRONLY);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(1, pwrite(fd, "x", 1, 0));
+	close(fd);
+	ASSERT_EQ(0, fstat(self->fd, &st));
+	/* The clock that the next change of the lower file is stamped with has gone on. */
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	do {
+		clock_gettime(CLOCK_REALTIME_COARSE, &then);
+	} while (!later(then, now));
+
+	keep_back(self, &caller, call_link);
+	ASSERT_TRUE(let_go(self, &caller));
+	ASSERT_EQ(0, fstat(self->fd, &st));
+	ASSERT_EQ(0, fstatat(self->s.dirfd, "f", &low, 0));
+	EXPECT_TRUE(same_time(low.st_ctim, st.st_ctim));
+	EXPECT_EQ(2, st.st_nlink);
+}
+
 /* atime, with the rule of the mount that the server reaches the lower file by. */
 FIXTURE(atime) {
 	struct fuse_server s;
@@ -745,12 +791,6 @@ FIXTURE_TEARDOWN(atime)
 	close(self->s.dirfd);
 	self->s.dirfd = open(self->s.lower, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	fuse_server_stop(&self->s);
-}
-
-static bool later(struct timespec a, struct timespec b)
-{
-	return a.tv_sec > b.tv_sec ||
-		(a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
 }
 
 /* A read moves the lower file's atime as its mount says, and stat shows it. */
