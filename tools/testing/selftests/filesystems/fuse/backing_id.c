@@ -1050,6 +1050,9 @@ TEST_F_TIMEOUT(backing_id, races_with_abort, IO_TIMEOUT)
 	}
 	for (i = 0; i < 100; i++)
 		settle(&self->s);
+	for (i = 0; i < 4; i++)
+		while (!__atomic_load_n(&r[i].ids, __ATOMIC_ACQUIRE))
+			sched_yield();
 	umount2(self->s.mnt, MNT_FORCE);
 	close(fd);
 	for (i = 0; i < 4; i++) {
