@@ -301,6 +301,8 @@ TEST_F_TIMEOUT(to, append_only, IO_TIMEOUT)
 	ret = splice(self->pipe[0], NULL, self->fd, &off, 5, 0);
 	ASSERT_EQ(0, ioctl(lower, FS_IOC_SETFLAGS, &none));
 	EXPECT_EQ(5, ret);
+	/* The offset goes with it, as on the lower file. */
+	EXPECT_EQ(LEN + 5, off);
 	EXPECT_EQ(LEN + 5, size_of(self->fd));
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 1));
 	close(lower);
