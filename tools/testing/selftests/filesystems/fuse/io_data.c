@@ -679,35 +679,46 @@ TEST_F_TIMEOUT(same, killed, IO_TIMEOUT)
 
 #define LARGE	(256 << 20)
 
-/* A fatal signal ends a large write in its middle: what is written then is in the file's size. */
+/*
+ * A fatal signal ends a large write in its middle, where the lower file system looks
+ * for one: what is written then is in the file's size.
+ */
 TEST_F_TIMEOUT(same, killed_in_the_middle, IO_TIMEOUT)
 {
-	int fd = fs_open(&self->s, OPEN_PASSTHROUGH, "large", O_RDWR | O_CREAT);
-	int lower = lower_open(&self->s, "large", O_RDONLY);
 	char *zeros = mmap(NULL, LARGE, PROT_READ,
 			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	int status;
+	off_t size = LARGE;
+	int fd, lower, status, i;
 	pid_t pid;
 
-	ASSERT_LE(0, fd);
-	ASSERT_LE(0, lower);
 	ASSERT_NE(MAP_FAILED, zeros);
-	pid = fork();
-	ASSERT_LE(0, pid);
-	if (!pid)
-		_exit(pwrite(fd, zeros, LARGE, 0) != LARGE);
-	while (!size_of(lower) && task_state(pid) != 'Z')
-		sched_yield();
-	kill(pid, SIGKILL);
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_TRUE(WIFSIGNALED(status));
-	EXPECT_LT(0, size_of(lower));
-	EXPECT_GT(LARGE, size_of(lower));
-	EXPECT_EQ(size_of(lower), lseek(fd, 0, SEEK_END));
-	EXPECT_EQ(size_of(lower), size_of(fd));
+	/* On a busy machine the write may be faster than the signal. */
+	for (i = 0; i < 5 && size == LARGE; i++) {
+		fd = fs_open(&self->s, OPEN_PASSTHROUGH, "large",
+			     O_RDWR | O_CREAT);
+		lower = lower_open(&self->s, "large", O_RDONLY);
+		ASSERT_LE(0, fd);
+		ASSERT_LE(0, lower);
+		pid = fork();
+		ASSERT_LE(0, pid);
+		if (!pid)
+			_exit(pwrite(fd, zeros, LARGE, 0) != LARGE);
+		while (!size_of(lower) && task_state(pid) != 'Z')
+			sched_yield();
+		kill(pid, SIGKILL);
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		size = size_of(lower);
+		EXPECT_LT(0, size);
+		EXPECT_EQ(size, lseek(fd, 0, SEEK_END));
+		EXPECT_EQ(size, size_of(fd));
+		close(lower);
+		close(fd);
+		ASSERT_EQ(0, unlink(fuse_path(&self->s, "large")));
+	}
+	/* That one writes all. */
+	if (!lower_is(&self->s, BTRFS_SUPER_MAGIC))
+		EXPECT_GT(LARGE, size);
 	munmap(zeros, LARGE);
-	close(lower);
-	close(fd);
 }
 
 /*
