@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Notification, locks and leases: of which file, FUSE's or the lower one. */
 #define _GNU_SOURCE
+#include <poll.h>
 #include <signal.h>
 #include <sys/fanotify.h>
 #include <sys/file.h>
@@ -161,6 +162,20 @@ static ssize_t read_way(bool by_splice, int fd, char *buf)
 	return pipe2(p, O_CLOEXEC) ? -1 : splice(fd, NULL, p[1], NULL, 10, 0);
 }
 
+/* Waits for an event, or for the end of who should have caused it. */
+static bool event_comes(int fan, pid_t pid)
+{
+	int pidfd = syscall(__NR_pidfd_open, pid, 0);
+	struct pollfd p[] = {
+		{ .fd = fan, .events = POLLIN },
+		{ .fd = pidfd, .events = POLLIN },
+	};
+
+	poll(p, 2, -1);
+	close(pidfd);
+	return p[0].revents & POLLIN;
+}
+
 /* Who listens for permission events of either file can deny a client's read, and let it pass. */
 TEST_F_TIMEOUT(notify, fanotify_permission, IO_TIMEOUT)
 {
@@ -183,6 +198,7 @@ TEST_F_TIMEOUT(notify, fanotify_permission, IO_TIMEOUT)
 		ASSERT_LE(0, pid);
 		if (!pid)
 			_exit(read_way(i & 4, self->fd, self->buf) == 10 ? 0 : errno);
+		ASSERT_TRUE(event_comes(fan, pid)) TH_LOG("case %u", i);
 		ASSERT_EQ(sizeof(ev), read(fan, &ev, sizeof(ev)));
 		EXPECT_EQ(FAN_ACCESS_PERM, ev.mask);
 		EXPECT_EQ(pid, ev.pid);
