@@ -479,24 +479,6 @@ FIXTURE_VARIANT(late) { bool writeback; };
 FIXTURE_VARIANT_ADD(late, writethrough) { .writeback = false };
 FIXTURE_VARIANT_ADD(late, writeback) { .writeback = true };
 
-static void attr_now(struct fuse_server *s, uint64_t nodeid, struct fuse_attr *a)
-{
-	struct stat st;
-
-	fstatat(s->dirfd, "f", &st, 0);
-	*a = (struct fuse_attr) {
-		.ino = nodeid,
-		.size = st.st_size,
-		.blocks = st.st_blocks,
-		.mtime = st.st_mtim.tv_sec,
-		.mtimensec = st.st_mtim.tv_nsec,
-		.ctime = st.st_ctim.tv_sec,
-		.ctimensec = st.st_ctim.tv_nsec,
-		.mode = st.st_mode,
-		.nlink = st.st_nlink,
-	};
-}
-
 /* Do what SETATTR or LINK asks for, and keep the answer of that moment. */
 static bool answer_late(struct fuse_server *s, const struct fuse_in_header *in)
 {
@@ -513,14 +495,15 @@ static bool answer_late(struct fuse_server *s, const struct fuse_in_header *in)
 			fchmodat(s->dirfd, "f", set->mode & 07777, 0);
 		memset(&a->out, 0, sizeof(a->out));
 		a->out.attr.attr_valid = s->attr_valid;
-		attr_now(s, in->nodeid, &a->out.attr.attr);
+		fuse_server_attr(s, in->nodeid, "f", &a->out.attr.attr);
 		a->len = sizeof(a->out.attr);
 	} else if (in->opcode == FUSE_LINK) {
 		linkat(s->dirfd, "f", s->dirfd, (const char *)(link + 1), 0);
 		memset(&a->out, 0, sizeof(a->out));
 		a->out.entry.nodeid = link->oldnodeid;
 		a->out.entry.attr_valid = s->attr_valid;
-		attr_now(s, link->oldnodeid, &a->out.entry.attr);
+		fuse_server_attr(s, link->oldnodeid, "f",
+				 &a->out.entry.attr);
 		a->len = sizeof(a->out.entry);
 	} else {
 		return false;

@@ -400,32 +400,44 @@ static int write_new_block(FIXTURE_DATA(creds) *self, bool user, int flags,
 	return child_status(pid);
 }
 
+struct client_write {
+	bool user;	/* or root */
+	uid_t server;	/* who attaches */
+	int want;	/* 0 or an errno */
+};
+
+/* Buffered, then direct. */
+static void writes_of_each(struct __test_metadata *_metadata,
+			   FIXTURE_DATA(creds) *self,
+			   const struct client_write *c, unsigned int nr)
+{
+	unsigned int i;
+
+	for (i = 0; i < 2 * nr; i++) {
+		self->attach_as = c[i % nr].server;
+		EXPECT_EQ(c[i % nr].want,
+			  write_new_block(self, c[i % nr].user,
+					  i < nr ? 0 : O_DIRECT, i))
+			TH_LOG("write %u", i);
+		EXPECT_EQ(0, self->got);
+	}
+}
+
 /*
  * What the lower file system permits is what it permits the task that attached,
  * not the client and not the mounter: here, blocks that are kept for root.
  */
 TEST_F_TIMEOUT(creds, reserved_blocks, IO_TIMEOUT)
 {
-	static const struct { bool user; uid_t server; int want; } c[] = {
+	static const struct client_write c[] = {
 		{ true, 0, 0 }, { false, 0, 0 },
 		{ true, USER, ENOSPC }, { false, USER, ENOSPC },
 	};
-	unsigned int i, round;
 
 	if (!lower_is(&self->s, EXT4_SUPER_MAGIC))
 		SKIP(return, "reserved_blocks");
 	fill_as_user(&self->s);
-	for (round = 0; round < 2; round++) {
-		for (i = 0; i < ARRAY_SIZE(c); i++) {
-			self->attach_as = c[i].server;
-			EXPECT_EQ(c[i].want,
-				  write_new_block(self, c[i].user,
-						  round ? O_DIRECT : 0,
-						  round * ARRAY_SIZE(c) + i))
-				TH_LOG("round %u case %u", round, i);
-			EXPECT_EQ(0, self->got);
-		}
-	}
+	writes_of_each(_metadata, self, c, ARRAY_SIZE(c));
 	unlinkat(self->s.dirfd, "fill", 0);
 }
 
@@ -542,7 +554,7 @@ static int mount_with_quota(struct fuse_server *s, const char *image)
  */
 TEST_F_TIMEOUT(creds, quota, IO_TIMEOUT)
 {
-	static const struct { bool user; uid_t server; int want; } c[] = {
+	static const struct client_write c[] = {
 		{ true, 0, 0 }, { false, 0, 0 },
 		{ true, USER, EDQUOT }, { false, USER, EDQUOT },
 	};
@@ -552,7 +564,6 @@ TEST_F_TIMEOUT(creds, quota, IO_TIMEOUT)
 		.dqb_bsoftlimit = LEN / KIB,
 		.dqb_valid = QIF_BLIMITS,
 	};
-	unsigned int i, round;
 	char image[64];
 
 	snprintf(image, sizeof(image), "/tmp/quota.%d", getpid());
@@ -564,17 +575,7 @@ TEST_F_TIMEOUT(creds, quota, IO_TIMEOUT)
 	ASSERT_EQ(0, fchownat(self->s.dirfd, "f", USER, USER, 0));
 	ASSERT_EQ(0, syscall(__NR_quotactl_fd, self->s.dirfd,
 			     QCMD(Q_SETQUOTA, USRQUOTA), USER, &limit));
-	for (round = 0; round < 2; round++) {
-		for (i = 0; i < ARRAY_SIZE(c); i++) {
-			self->attach_as = c[i].server;
-			EXPECT_EQ(c[i].want,
-				  write_new_block(self, c[i].user,
-						  round ? O_DIRECT : 0,
-						  round * ARRAY_SIZE(c) + i))
-				TH_LOG("round %u case %u", round, i);
-			EXPECT_EQ(0, self->got);
-		}
-	}
+	writes_of_each(_metadata, self, c, ARRAY_SIZE(c));
 	close(self->s.dirfd);
 	umount2(self->s.lower, MNT_DETACH);
 	unlink(image);

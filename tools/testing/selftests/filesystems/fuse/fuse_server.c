@@ -63,8 +63,8 @@ static const char *name_of(struct fuse_server *s, const struct request *rq)
 	return rq->h.nodeid == FUSE_ROOT_ID ? "." : s->nodes[rq->h.nodeid];
 }
 
-static int get_attr(struct fuse_server *s, uint64_t nodeid, const char *name,
-		    struct fuse_attr *a)
+int fuse_server_attr(struct fuse_server *s, uint64_t nodeid, const char *name,
+		     struct fuse_attr *a)
 {
 	struct stat st;
 
@@ -97,7 +97,7 @@ static int fill_entry(struct fuse_server *s, const char *name,
 	e->nodeid = node_of(s, name);
 	e->entry_valid = s->attr_valid;
 	e->attr_valid = s->attr_valid;
-	return get_attr(s, e->nodeid, name, &e->attr);
+	return fuse_server_attr(s, e->nodeid, name, &e->attr);
 }
 
 static void do_init(struct fuse_server *s, const struct request *rq)
@@ -138,7 +138,7 @@ static void do_lookup(struct fuse_server *s, const struct request *rq)
 static void reply_attr(struct fuse_server *s, const struct request *rq)
 {
 	struct fuse_attr_out out = { .attr_valid = s->attr_valid };
-	int err = get_attr(s, rq->h.nodeid, name_of(s, rq), &out.attr);
+	int err = fuse_server_attr(s, rq->h.nodeid, name_of(s, rq), &out.attr);
 
 	reply(s, rq, err, &out, sizeof(out));
 }

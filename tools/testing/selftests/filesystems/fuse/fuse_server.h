@@ -76,6 +76,9 @@ void fuse_server_die(struct fuse_server *s);
 /* 0 or a negative errno of the answer; of writing it, as is returned. */
 int fuse_server_reply(struct fuse_server *s, uint64_t unique, int error,
 		      const void *out, size_t len);
+/* Attributes of a lower file, as answers have them.  0 or a negative errno. */
+int fuse_server_attr(struct fuse_server *s, uint64_t nodeid, const char *name,
+		     struct fuse_attr *a);
 
 unsigned long fuse_server_count(struct fuse_server *s, int opcode);
 /* Wait until there were that many of these requests. */
