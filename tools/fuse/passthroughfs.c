@@ -849,25 +849,27 @@ static void detach(fuse_req_t req, struct handle *h)
 	pthread_mutex_unlock(&inode->id_lock);
 }
 
-static void attach(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
+static bool attach(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
 {
 	int err = -ENOTTY;
 
 	if (!wants_passthrough(h->inode))
-		return;
+		return false;
 	if (!config.offered) {
 		refused("this kernel does not offer it");
-		return;
+		return false;
 	}
 
 	if (config.attach != ATTACH_ID)
 		err = fuse_passthrough_enable(req, h->fd);
 	if (err == -ENOTTY && config.attach != ATTACH_REQUEST)
 		err = attach_by_id(req, h, fi);
-	if (err)
+	if (err) {
 		refused(strerror(-err));
-	else
-		bump(&stats.attached);
+		return false;
+	}
+	bump(&stats.attached);
+	return true;
 }
 
 /* Files */
@@ -992,12 +994,35 @@ static void handle_free(struct handle *h)
 	errno = error;
 }
 
+/* File systems that say at once, not at a close, what they could not keep. */
+static bool close_says_nothing(int fd)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) == -1)
+		return false;
+	switch (fs.f_type) {
+	case EXT4_SUPER_MAGIC:
+	case XFS_SUPER_MAGIC:
+	case BTRFS_SUPER_MAGIC:
+	case TMPFS_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * A close is of no interest where nothing was written; nor where all that was
+ * is the lower file's already, mappings too, and that has no more to say.
+ */
 static void fill_open(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
 {
+	bool attached = attach(req, h, fi);
+
 	fi->fh = (uintptr_t)h;
-	/* Nothing was written that a close could fail to keep. */
-	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY;
-	attach(req, h, fi);
+	fi->noflush = (fi->flags & O_ACCMODE) == O_RDONLY ||
+		      (attached && close_says_nothing(h->fd));
 }
 
 /*
