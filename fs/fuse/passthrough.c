@@ -700,50 +700,52 @@ static void fuse_passthrough_new_version(struct fuse_inode *fi)
 	fi->attr_version = atomic64_inc_return(&fc->attr_version);
 }
 
-static void fuse_passthrough_stale(struct inode *inode, u32 mask)
-{
-	struct fuse_inode *fi = get_fuse_inode(inode);
-
-	spin_lock(&fi->lock);
-	fuse_passthrough_new_version(fi);
-	spin_unlock(&fi->lock);
-	fuse_invalidate_attr_mask(inode, mask);
-}
-
-/*
- * Before the first write through an open.  From here until its release every
- * stat asks the server, so that the writes themselves need not tell anybody.
- */
+/* Before the first write through an open. */
 static void fuse_passthrough_begin_writing(struct inode *inode,
 					   struct fuse_file *ff)
 {
-	struct fuse_inode *fi = get_fuse_inode(inode);
-
-	spin_lock(&fi->lock);
-	if (ff->passthrough_write & FUSE_PASSTHROUGH_FIRST) {
-		fi->passthrough_writers++;
-		fuse_passthrough_new_version(fi);
-		set_bit(FUSE_I_PASSTHROUGH_WRITTEN, &fi->state);
-		/* Who sees that it is not the first sees all of the above. */
-		smp_store_release(&ff->passthrough_write,
-				  ff->passthrough_write &
-				  ~FUSE_PASSTHROUGH_FIRST);
-	}
-	spin_unlock(&fi->lock);
+	set_bit(FUSE_I_PASSTHROUGH_WRITTEN, &get_fuse_inode(inode)->state);
+	/* Who sees that it is not the first sees the bit. */
+	smp_store_release(&ff->passthrough_write,
+			  ff->passthrough_write & ~FUSE_PASSTHROUGH_FIRST);
 }
 
-static void fuse_passthrough_end_writing(struct inode *inode,
-					 struct fuse_file *ff)
+/*
+ * After each write: leave a mark, which is all that it tells anybody.  The next
+ * stat makes something of it.
+ */
+static __always_inline void fuse_passthrough_touch(struct inode *inode)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
 
-	if (ff->passthrough_write & FUSE_PASSTHROUGH_FIRST)
+	/*
+	 * The write comes before what is looked at here, and by
+	 * fuse_passthrough_write_is_done().  Pairs with
+	 * fuse_passthrough_settle() and the server's look at the lower file;
+	 * and with a reader that fills a page from the old data: it has put
+	 * that into the page cache before the server's read, a round trip.
+	 */
+	smp_mb();
+	if (!test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state))
+		set_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state);
+}
+
+/* Before a request for attributes is sent, or cached ones are looked at. */
+static void fuse_passthrough_settle(struct inode *inode)
+{
+	struct fuse_inode *fi = get_fuse_inode(inode);
+
+	lockdep_assert_held(&fi->lock);
+
+	if (!test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state))
 		return;
 
-	fuse_passthrough_stale(inode, FUSE_STATX_MODSIZE | STATX_MODE);
-	spin_lock(&fi->lock);
-	fi->passthrough_writers--;
-	spin_unlock(&fi->lock);
+	fuse_passthrough_new_version(fi);
+	fuse_invalidate_attr_mask(inode, FUSE_PASSTHROUGH_STATX);
+	clear_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
+	clear_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state);
+	/* Pairs with fuse_passthrough_touch(). */
+	smp_mb__after_atomic();
 }
 
 /**
@@ -758,10 +760,14 @@ u32 fuse_passthrough_inval_mask(struct inode *inode)
 	struct fuse_inode *fi = get_fuse_inode(inode);
 	u32 mask = 0;
 
-	if (READ_ONCE(fi->passthrough_writers) ||
-	    test_bit(FUSE_I_PASSTHROUGH_MAPPED, &fi->state))
+	if (test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state)) {
+		spin_lock(&fi->lock);
+		fuse_passthrough_settle(inode);
+		spin_unlock(&fi->lock);
+	}
+	if (test_bit(FUSE_I_PASSTHROUGH_MAPPED, &fi->state))
 		mask = FUSE_PASSTHROUGH_STATX;
-	/* The last writer marks the inode stale before it goes. */
+	/* Whoever settles marks the inode stale before the bit goes. */
 	smp_rmb();
 
 	return mask;
@@ -796,24 +802,51 @@ u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask)
 }
 
 /**
+ * fuse_passthrough_begin_setattr - a SETATTR is about to be sent
+ * @inode: a FUSE inode, its lock held
+ *
+ * Passthrough I/O that ends before the answer comes finds the bit and takes it
+ * away, by itself or by leaving a mark: then the answer may be older.
+ */
+void fuse_passthrough_begin_setattr(struct inode *inode)
+{
+	struct fuse_inode *fi = get_fuse_inode(inode);
+
+	if (!fuse_passthrough_written(inode))
+		return;
+
+	spin_lock(&fi->lock);
+	fuse_passthrough_settle(inode);
+	if (READ_ONCE(fi->inval_mask) & STATX_ATIME)
+		clear_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
+	else
+		set_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
+	spin_unlock(&fi->lock);
+}
+
+/**
  * fuse_passthrough_setattr - do not let a SETATTR undo what a write raised
- * @inode: a FUSE inode, its lock held, other attributes updated
+ * @inode: a FUSE inode, its lock and fi->lock held, other attributes updated
  * @attr: what the server answered; its size is corrected
  * @truncate: was the size to be changed?
  *
- * Neither writes nor a writer's release wait for a SETATTR: its answer may be older
- * than what the inode has.  After a truncate it is for the server to say which.
+ * Writes do not wait for a SETATTR: its answer may be older than what the inode
+ * has.  After a truncate it is for the server to say which.
  */
 void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 			      bool truncate)
 {
+	struct fuse_inode *fi = get_fuse_inode(inode);
+
 	if (!fuse_passthrough_written(inode))
 		return;
 
 	if (!truncate)
 		attr->size = i_size_read(inode);
-	fuse_invalidate_attr_mask(inode, FUSE_STATX_MODSIZE | STATX_MODE |
-				  STATX_ATIME);
+	if (!test_and_clear_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state) ||
+	    test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state))
+		fuse_invalidate_attr_mask(inode, FUSE_STATX_MODSIZE |
+					  STATX_MODE | STATX_ATIME);
 }
 
 /**
@@ -845,8 +878,10 @@ static void fuse_passthrough_accessed(struct inode *inode)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
 
-	if (!(READ_ONCE(fi->inval_mask) & STATX_ATIME))
+	if (!(READ_ONCE(fi->inval_mask) & STATX_ATIME)) {
+		clear_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
 		fuse_invalidate_atime(inode);
+	}
 }
 
 /* Coherence with FUSE's own page cache */
@@ -999,15 +1034,9 @@ static void fuse_passthrough_raise_size(struct inode *inode,
 	spin_unlock(&fi->lock);
 }
 
-/* Is nothing to be done after a write up to @end of the lower file? */
+/* With fuse_passthrough_touch() before: is nothing else to be done up to @end? */
 static bool fuse_passthrough_write_is_done(struct inode *inode, loff_t end)
 {
-	/*
-	 * A reader that fills a page from the old data has put it into the page
-	 * cache before; see it there.  Pairs with the barriers between that and
-	 * the server's read, a round trip.
-	 */
-	smp_mb();
 	return end <= i_size_read(inode) && !READ_ONCE(inode->i_data.nrpages);
 }
 
@@ -1016,8 +1045,6 @@ static void fuse_passthrough_end_write(struct inode *inode,
 				       const struct file *lower, loff_t start,
 				       loff_t end)
 {
-	/* As above, for completions that have not asked. */
-	smp_mb();
 	if (READ_ONCE(inode->i_data.nrpages))
 		invalidate_inode_pages2_range(inode->i_mapping,
 					      start >> PAGE_SHIFT,
@@ -1138,7 +1165,6 @@ static noinline ssize_t fuse_passthrough_write_nosuid(struct file *file,
 	ret = vfs_iocb_iter_write(kiocb->ki_filp, kiocb, from);
 	fuse_passthrough_revert(old);
 	put_cred(cred);
-	fuse_passthrough_stale(file_inode(file), STATX_MODE);
 
 	return ret;
 }
@@ -1290,6 +1316,7 @@ again:
 	}
 
 	ret = fuse_passthrough_protected_write(file, kiocb, from, sb);
+	fuse_passthrough_touch(inode);
 	if (unlikely(ret <= 0))
 		fuse_passthrough_failed_write(inode, kiocb, ret);
 	else if (!fuse_passthrough_write_is_done(inode, kiocb->ki_pos))
@@ -1365,20 +1392,21 @@ static void fuse_passthrough_aio_complete(struct kiocb *kiocb, long res)
 {
 	struct fuse_passthrough_aio *aio =
 		container_of(kiocb, struct fuse_passthrough_aio, kiocb);
-	struct fuse_conn *fc = get_fuse_conn(file_inode(aio->client->ki_filp));
+	struct inode *inode = file_inode(aio->client->ki_filp);
 
 	if (kiocb->ki_flags & IOCB_WRITE) {
 		struct super_block *sb = file_inode(kiocb->ki_filp)->i_sb;
 
 		__sb_writers_acquired(sb, SB_FREEZE_WRITE);
 		sb_end_write(sb);
+		fuse_passthrough_touch(inode);
 	}
 
 	if ((kiocb->ki_flags & IOCB_WRITE) && res &&
 	    fuse_passthrough_aio_sleeps(aio, res)) {
 		aio->res = res;
 		INIT_WORK(&aio->work, fuse_passthrough_aio_work);
-		queue_work(fc->passthrough_wq, &aio->work);
+		queue_work(get_fuse_conn(inode)->passthrough_wq, &aio->work);
 		return;
 	}
 	fuse_passthrough_aio_end(aio, res);
@@ -1611,7 +1639,6 @@ static int fuse_passthrough_mmap(struct file *file, struct vm_area_struct *vma)
 	    (VM_SHARED | VM_MAYWRITE)) {
 		set_bit(FUSE_I_PASSTHROUGH_WRITTEN, &get_fuse_inode(inode)->state);
 		set_bit(FUSE_I_PASSTHROUGH_MAPPED, &get_fuse_inode(inode)->state);
-		fuse_passthrough_stale(inode, FUSE_STATX_MODSIZE);
 	}
 
 	if (fuse_passthrough_cached(inode)) {
@@ -1666,12 +1693,6 @@ static int fuse_passthrough_fadvise(struct file *file, loff_t offset,
 	err = vfs_fadvise(ff->passthrough.lower, offset, len, advice);
 	fuse_passthrough_revert(old);
 	return err;
-}
-
-static int fuse_passthrough_release(struct inode *inode, struct file *file)
-{
-	fuse_passthrough_end_writing(inode, file->private_data);
-	return fuse_file_operations.release(inode, file);
 }
 
 static void fuse_passthrough_show_fdinfo(struct seq_file *m, struct file *file)
@@ -1780,15 +1801,6 @@ void fuse_passthrough_ctl_remove(struct fuse_conn *fc)
 /* Set-up and tear-down */
 
 /**
- * fuse_passthrough_init_inode - set up a new FUSE inode
- * @fi: the inode
- */
-void fuse_passthrough_init_inode(struct fuse_inode *fi)
-{
-	fi->passthrough_writers = 0;
-}
-
-/**
  * fuse_passthrough_init_conn - set up a new connection
  * @fc: the connection, zeroed
  */
@@ -1823,7 +1835,6 @@ static void __init fuse_passthrough_init_fops(void)
 {
 	fuse_passthrough_mmap_fops = fuse_file_operations;
 	fuse_passthrough_mmap_fops.mmap = fuse_passthrough_mmap;
-	fuse_passthrough_mmap_fops.release = fuse_passthrough_release;
 	fuse_passthrough_mmap_fops.show_fdinfo = fuse_passthrough_show_fdinfo;
 
 	/* No poll: it would ask the server, and a regular file is ready. */

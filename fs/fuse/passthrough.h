@@ -48,7 +48,6 @@ int fuse_passthrough_init(void);
 void fuse_passthrough_cleanup(void);
 void fuse_passthrough_init_conn(struct fuse_conn *fc);
 void fuse_passthrough_free_conn(struct fuse_conn *fc);
-void fuse_passthrough_init_inode(struct fuse_inode *fi);
 bool fuse_passthrough_ctl_add(struct fuse_conn *fc, struct dentry *parent);
 void fuse_passthrough_ctl_remove(struct fuse_conn *fc);
 
@@ -72,6 +71,7 @@ u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask);
 bool fuse_passthrough_written(struct inode *inode);
 bool fuse_passthrough_outdated(struct inode *inode,
 			       const struct fuse_attr *attr, u64 version);
+void fuse_passthrough_begin_setattr(struct inode *inode);
 void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 			      bool truncate);
 #else
@@ -89,10 +89,6 @@ static inline void fuse_passthrough_init_conn(struct fuse_conn *fc)
 }
 
 static inline void fuse_passthrough_free_conn(struct fuse_conn *fc)
-{
-}
-
-static inline void fuse_passthrough_init_inode(struct fuse_inode *fi)
 {
 }
 
@@ -162,6 +158,10 @@ static inline bool fuse_passthrough_outdated(struct inode *inode,
 					     u64 version)
 {
 	return false;
+}
+
+static inline void fuse_passthrough_begin_setattr(struct inode *inode)
+{
 }
 
 static inline void fuse_passthrough_setattr(struct inode *inode,

@@ -240,6 +240,17 @@ static bool later(struct timespec a, struct timespec b)
 		(a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
 }
 
+/* Wait until what the lower file is stamped with next is another time. */
+static void wait_tick(void)
+{
+	struct timespec now, then;
+
+	clock_gettime(CLOCK_REALTIME_COARSE, &now);
+	do {
+		clock_gettime(CLOCK_REALTIME_COARSE, &then);
+	} while (!later(then, now));
+}
+
 static bool same_attrs(struct fuse_server *s, int fd)
 {
 	struct stat a, b, c;
@@ -359,25 +370,50 @@ TEST_F_TIMEOUT(attrs, no_times_flushed, IO_TIMEOUT)
 	EXPECT_TRUE(same_time(before.st_mtim, after.st_mtim));
 }
 
-/* A stat after a write asks the server, one without a write in between does not, when closed. */
-TEST_F_TIMEOUT(attrs, cached_again_after_close, IO_TIMEOUT)
+/* GETATTRs of a stat of "f" */
+static unsigned long asked(struct fuse_server *s)
 {
-	unsigned long count;
+	unsigned long count = fuse_server_count(s, FUSE_GETATTR);
 	struct stat st;
 
+	if (stat(fuse_path(s, "f"), &st))
+		return -1;
+	return fuse_server_count(s, FUSE_GETATTR) - count;
+}
+
+/* A stat after a write asks the server, one without a write in between does not, open or closed. */
+TEST_F_TIMEOUT(attrs, asked_once, IO_TIMEOUT)
+{
+	EXPECT_EQ(0, asked(&self->s));
+	ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, LEN));
+	EXPECT_EQ(1, asked(&self->s));
+	EXPECT_EQ(0, asked(&self->s));
+	ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, 0));
 	ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, LEN));
 	close(self->fd);
 	self->fd = -1;
 	fuse_server_wait(&self->s, FUSE_RELEASE, 1);
-	ASSERT_EQ(0, stat(fuse_path(&self->s, "f"), &st));
-	EXPECT_EQ(LEN + 10, st.st_size);
-	count = fuse_server_count(&self->s, FUSE_GETATTR);
-	EXPECT_LT(0, count);
-	if (variant->writeback)
-		return;
-	ASSERT_EQ(0, stat(fuse_path(&self->s, "f"), &st));
-	ASSERT_EQ(0, stat(fuse_path(&self->s, "f"), &st));
-	EXPECT_EQ(count, fuse_server_count(&self->s, FUSE_GETATTR));
+	EXPECT_EQ(1, asked(&self->s));
+	EXPECT_EQ(0, asked(&self->s));
+}
+
+/* Nor does one after chmod and utimensat: they had the server's answers, newer than the write. */
+TEST_F_TIMEOUT(attrs, answered_by_setattr, IO_TIMEOUT)
+{
+	struct timespec times[2] = { { .tv_sec = 5000 }, { .tv_sec = 6000 } };
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, LEN + i));
+		ASSERT_EQ(0, fchmod(self->fd, i ? 0600 : 0640));
+		EXPECT_EQ(0, asked(&self->s));
+		EXPECT_TRUE(same_attrs(&self->s, self->fd));
+		ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, LEN + i));
+		ASSERT_EQ(0, futimens(self->fd, times));
+		EXPECT_EQ(0, asked(&self->s));
+		EXPECT_TRUE(same_attrs(&self->s, self->fd));
+	}
+	EXPECT_EQ(0, fuse_server_count(&self->s, FUSE_GETATTR));
 }
 
 struct cutter {
@@ -461,6 +497,7 @@ TEST_F_TIMEOUT(attrs, truncate_races, IO_TIMEOUT)
 /* Answers that the server takes early and gives late, with passthrough writes in between. */
 struct late_answer {
 	uint64_t unique;
+	bool getattr;		/* the next one is to be late */
 	union {
 		struct fuse_attr_out attr;
 		struct fuse_entry_out entry;
@@ -479,7 +516,17 @@ FIXTURE_VARIANT(late) { bool writeback; };
 FIXTURE_VARIANT_ADD(late, writethrough) { .writeback = false };
 FIXTURE_VARIANT_ADD(late, writeback) { .writeback = true };
 
-/* Do what SETATTR or LINK asks for, and keep the answer of that moment. */
+static void late_attr(struct fuse_server *s, uint64_t nodeid)
+{
+	struct late_answer *a = s->arg;
+
+	memset(&a->out, 0, sizeof(a->out));
+	a->out.attr.attr_valid = s->attr_valid;
+	fuse_server_attr(s, nodeid, "f", &a->out.attr.attr);
+	a->len = sizeof(a->out.attr);
+}
+
+/* Do what is asked for, and keep the answer of that moment. */
 static bool answer_late(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	const struct fuse_setattr_in *set = (const void *)(in + 1);
@@ -493,10 +540,10 @@ static bool answer_late(struct fuse_server *s, const struct fuse_in_header *in)
 			truncate(lower_path(s, "f"), set->size);
 		if (set->valid & FATTR_MODE)
 			fchmodat(s->dirfd, "f", set->mode & 07777, 0);
-		memset(&a->out, 0, sizeof(a->out));
-		a->out.attr.attr_valid = s->attr_valid;
-		fuse_server_attr(s, in->nodeid, "f", &a->out.attr.attr);
-		a->len = sizeof(a->out.attr);
+		late_attr(s, in->nodeid);
+	} else if (in->opcode == FUSE_GETATTR &&
+		   __atomic_exchange_n(&a->getattr, false, __ATOMIC_ACQ_REL)) {
+		late_attr(s, in->nodeid);
 	} else if (in->opcode == FUSE_LINK) {
 		linkat(s->dirfd, "f", s->dirfd, (const char *)(link + 1), 0);
 		memset(&a->out, 0, sizeof(a->out));
@@ -710,7 +757,6 @@ TEST_F_TIMEOUT(late, link, IO_TIMEOUT)
 /* Likewise with no write in between: what link did to the times comes with the next stat. */
 TEST_F_TIMEOUT(late, link_alone, IO_TIMEOUT)
 {
-	struct timespec now, then;
 	struct blocker caller;
 	struct stat st, low;
 	int fd;
@@ -720,11 +766,7 @@ TEST_F_TIMEOUT(late, link_alone, IO_TIMEOUT)
 	ASSERT_EQ(1, pwrite(fd, "x", 1, 0));
 	close(fd);
 	ASSERT_EQ(0, fstat(self->fd, &st));
-	/* The clock that the next change of the lower file is stamped with has gone on. */
-	clock_gettime(CLOCK_REALTIME_COARSE, &now);
-	do {
-		clock_gettime(CLOCK_REALTIME_COARSE, &then);
-	} while (!later(then, now));
+	wait_tick();
 
 	keep_back(self, &caller, call_link);
 	ASSERT_TRUE(let_go(self, &caller));
@@ -732,6 +774,70 @@ TEST_F_TIMEOUT(late, link_alone, IO_TIMEOUT)
 	ASSERT_EQ(0, fstatat(self->s.dirfd, "f", &low, 0));
 	EXPECT_TRUE(same_time(low.st_ctim, st.st_ctim));
 	EXPECT_EQ(2, st.st_nlink);
+}
+
+static void call_stat(void *arg)
+{
+	struct stat st;
+
+	stat(fuse_path(arg, "f"), &st);
+}
+
+/*
+ * Times are those of a write that changes nothing else and that overtakes an answer,
+ * be it to GETATTR or SETATTR, whether or not another stat is through before.
+ */
+TEST_F_TIMEOUT(late, times, IO_TIMEOUT)
+{
+	struct blocker caller;
+	unsigned int i;
+	int fd;
+
+	fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	ASSERT_LE(0, fd);
+	for (i = 0; i < 4; i++) {
+		/* There the write waits for the answer to SETATTR. */
+		if (variant->writeback && !(i & 1))
+			continue;
+		ASSERT_EQ(1, pwrite(fd, "x", 1, 0));
+		self->a.getattr = i & 1;
+		keep_back(self, &caller, i & 1 ? call_stat : call_chmod);
+		wait_tick();
+		ASSERT_EQ(1, pwrite(fd, "x", 1, 0));
+		if (i & 2) {
+			EXPECT_TRUE(same_attrs(&self->s, fd));
+		}
+		ASSERT_TRUE(let_go(self, &caller));
+		EXPECT_TRUE(same_attrs(&self->s, fd)) TH_LOG("way %u", i);
+	}
+	close(fd);
+}
+
+/* atime is that of a read that overtakes the answer to SETATTR, be it the first or not. */
+TEST_F_TIMEOUT(late, atime, IO_TIMEOUT)
+{
+	struct blocker caller;
+	struct stat st;
+	unsigned int i;
+	int fd;
+
+	fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	ASSERT_LE(0, fd);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(1, pwrite(fd, "x", 1, 0));
+		make_old(&self->s);
+		ASSERT_EQ(0, fstat(fd, &st));
+		EXPECT_EQ(1000, st.st_atim.tv_sec);
+		if (i) {
+			ASSERT_EQ(1, pread(fd, self->buf, 1, 0));
+			make_old(&self->s);
+		}
+		keep_back(self, &caller, call_chmod);
+		ASSERT_EQ(1, pread(fd, self->buf, 1, 0));
+		ASSERT_TRUE(let_go(self, &caller));
+		EXPECT_TRUE(same_attrs(&self->s, fd)) TH_LOG("way %u", i);
+	}
+	close(fd);
 }
 
 /* atime, with the rule of the mount that the server reaches the lower file by. */
@@ -782,7 +888,6 @@ TEST_F_TIMEOUT(atime, after_read, IO_TIMEOUT)
 	/* Read long ago, changed since. */
 	struct timespec old[2] = { { .tv_sec = 1000 }, { .tv_sec = 2000 } };
 	struct timespec read_since[2] = { { .tv_nsec = UTIME_NOW }, { .tv_sec = 2000 } };
-	struct timespec now, then;
 	struct stat st, low;
 	char buf[16];
 
@@ -800,10 +905,7 @@ TEST_F_TIMEOUT(atime, after_read, IO_TIMEOUT)
 		ASSERT_EQ(16, pread(self->fd, buf, 16, 0));
 		ASSERT_EQ(0, fstatat(self->s.dirfd, "f", &low, 0));
 	} while (variant->first && !later(low.st_atim, low.st_ctim));
-	clock_gettime(CLOCK_REALTIME_COARSE, &now);
-	do {
-		clock_gettime(CLOCK_REALTIME_COARSE, &then);
-	} while (!later(then, now));
+	wait_tick();
 	ASSERT_EQ(16, pread(self->fd, buf, 16, 0));
 	ASSERT_EQ(0, fstat(self->fd, &st));
 	EXPECT_EQ(variant->second, later(st.st_atim, low.st_atim));

@@ -358,6 +358,8 @@ static int in_flight(struct fuse_server *s, int cached, char **map)
 	if (*map == MAP_FAILED)
 		return -1;
 	fuse_server_hold(s, pattern_at(PAGE - 1, 2));
+	/* By this byte: first, as writeback may come at any moment. */
+	(*map)[PAGE - 1] = pattern_at(PAGE - 1, 2);
 	pattern(*map, PAGE, 0, 2);
 	if (sync_file_range(cached, 0, PAGE, SYNC_FILE_RANGE_WRITE))
 		return -1;
