@@ -652,6 +652,8 @@ static bool overtake(FIXTURE_DATA(late) *self, void (*call)(void *), off_t size)
 		return false;
 
 	pattern(self->buf, 100, e.size, 1);
+	/* Nothing cached is stale: an answer could be taken. */
+	size_of(e.fd);
 	keep_back(self, &caller, call);
 	ok = blocker_start(&writer, call_extend, &e) == self->s.writeback;
 	ok &= let_go(self, &caller);
@@ -810,6 +812,32 @@ TEST_F_TIMEOUT(late, times, IO_TIMEOUT)
 		ASSERT_TRUE(let_go(self, &caller));
 		EXPECT_TRUE(same_attrs(&self->s, fd)) TH_LOG("way %u", i);
 	}
+	close(fd);
+}
+
+/* A stat after a write takes no answer to one from before it, that comes first. */
+TEST_F_TIMEOUT(late, two_stats, IO_TIMEOUT)
+{
+	struct blocker before, after;
+	struct late_answer first;
+	int fd;
+
+	fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(1, pwrite(fd, "x", 1, 0));
+	self->a.getattr = true;
+	keep_back(self, &before, call_stat);
+	first = self->a;
+	wait_tick();
+	ASSERT_EQ(1, pwrite(fd, "x", 1, 0));
+	self->a.getattr = true;
+	keep_back(self, &after, call_stat);
+
+	ASSERT_EQ(0, fuse_server_reply(&self->s, first.unique, 0, &first.out,
+				       first.len));
+	blocker_join(&before);
+	ASSERT_TRUE(let_go(self, &after));
+	EXPECT_TRUE(same_attrs(&self->s, fd));
 	close(fd);
 }
 
