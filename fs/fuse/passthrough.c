@@ -51,7 +51,7 @@
 /* Non-blocking abilities that an open inherits from its lower file. */
 #define FUSE_PASSTHROUGH_FMODE (FMODE_NOWAIT | FMODE_BUF_WASYNC)
 
-/* Attributes that are not to be trusted while passthrough writes go on. */
+/* Attributes that are not to be trusted after a passthrough write. */
 #define FUSE_PASSTHROUGH_STATX (FUSE_STATX_MODIFY | STATX_MODE)
 
 /* What may be combined with FOPEN_PASSTHROUGH, as in Linux 6.9 and later. */
@@ -700,16 +700,6 @@ static void fuse_passthrough_new_version(struct fuse_inode *fi)
 	fi->attr_version = atomic64_inc_return(&fc->attr_version);
 }
 
-/* Before the first write through an open. */
-static void fuse_passthrough_begin_writing(struct inode *inode,
-					   struct fuse_file *ff)
-{
-	set_bit(FUSE_I_PASSTHROUGH_WRITTEN, &get_fuse_inode(inode)->state);
-	/* Who sees that it is not the first sees the bit. */
-	smp_store_release(&ff->passthrough_write,
-			  ff->passthrough_write & ~FUSE_PASSTHROUGH_FIRST);
-}
-
 /*
  * After each write: leave a mark, which is all that it tells anybody.  The next
  * stat makes something of it.
@@ -719,18 +709,23 @@ static __always_inline void fuse_passthrough_touch(struct inode *inode)
 	struct fuse_inode *fi = get_fuse_inode(inode);
 
 	/*
-	 * The write comes before what is looked at here, and by
-	 * fuse_passthrough_write_is_done().  Pairs with
-	 * fuse_passthrough_settle() and the server's look at the lower file;
-	 * and with a reader that fills a page from the old data: it has put
-	 * that into the page cache before the server's read, a round trip.
+	 * The write comes before what is looked at here, and after it by
+	 * fuse_passthrough_write_is_done() and fuse_passthrough_end_write().
+	 * Pairs with fuse_passthrough_settle() and the server's look at the
+	 * lower file; and with a reader that fills a page from the old data: it
+	 * has put that into the page cache before the server's read, a round
+	 * trip.
 	 */
 	smp_mb();
 	if (!test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state))
 		set_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state);
 }
 
-/* Before a request for attributes is sent, or cached ones are looked at. */
+/*
+ * Before a request for attributes is sent, or cached ones are looked at; with
+ * fi->lock.  After a write the mark is there, or the attributes are not trusted
+ * and answers to older requests are not taken.
+ */
 static void fuse_passthrough_settle(struct inode *inode)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
@@ -740,18 +735,53 @@ static void fuse_passthrough_settle(struct inode *inode)
 	if (!test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state))
 		return;
 
-	fuse_passthrough_new_version(fi);
 	fuse_invalidate_attr_mask(inode, FUSE_PASSTHROUGH_STATX);
 	clear_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
 	clear_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state);
-	/* Pairs with fuse_passthrough_touch(). */
+	/*
+	 * Who found the mark still there has written before any request that
+	 * the version lets through is sent.  Pairs with
+	 * fuse_passthrough_touch().
+	 */
 	smp_mb__after_atomic();
+	fuse_passthrough_new_version(fi);
+}
+
+/* Before the first write through an open. */
+static void fuse_passthrough_begin_writing(struct inode *inode,
+					   struct fuse_file *ff)
+{
+	struct fuse_inode *fi = get_fuse_inode(inode);
+
+	/* A SETATTR whose answer is taken before is over before the write. */
+	spin_lock(&fi->lock);
+	set_bit(FUSE_I_PASSTHROUGH_WRITTEN, &fi->state);
+	/* Who sees that it is not the first sees the bit. */
+	smp_store_release(&ff->passthrough_write,
+			  ff->passthrough_write & ~FUSE_PASSTHROUGH_FIRST);
+	spin_unlock(&fi->lock);
+	/* From here on times are the server's, whatever becomes of the write. */
+	fuse_passthrough_touch(inode);
+}
+
+/* A write may have dropped bits of the mode, which exec looks at as it is. */
+static void fuse_passthrough_stale_mode(struct inode *inode)
+{
+	struct fuse_inode *fi = get_fuse_inode(inode);
+
+	spin_lock(&fi->lock);
+	fuse_passthrough_new_version(fi);
+	spin_unlock(&fi->lock);
+	fuse_invalidate_attr_mask(inode, STATX_MODE);
 }
 
 /**
  * fuse_passthrough_inval_mask - attributes that passthrough makes untrustworthy
  * @inode: a FUSE inode
  *
+ * Makes of the mark that a write has left what plain FUSE does at each write.
+ *
+ * Context: takes fi->lock
  * Return: a STATX_* mask, to be added to the inode's own, which is to be read
  * after this
  */
@@ -787,6 +817,21 @@ bool fuse_passthrough_written(struct inode *inode)
 }
 
 /**
+ * fuse_passthrough_written_back - the server has taken cached data
+ * @inode: a FUSE inode
+ *
+ * Return: true if the inode's times are the server's, see above
+ */
+bool fuse_passthrough_written_back(struct inode *inode)
+{
+	if (!fuse_passthrough_written(inode))
+		return false;
+
+	fuse_passthrough_touch(inode);
+	return true;
+}
+
+/**
  * fuse_passthrough_cache_mask - what FUSE_WRITEBACK_CACHE may keep locally
  * @inode: a FUSE inode
  * @mask: STATX_* mask of what it keeps otherwise
@@ -805,8 +850,11 @@ u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask)
  * fuse_passthrough_begin_setattr - a SETATTR is about to be sent
  * @inode: a FUSE inode, its lock held
  *
- * Passthrough I/O that ends before the answer comes finds the bit and takes it
- * away, by itself or by leaving a mark: then the answer may be older.
+ * If passthrough I/O ends before the answer comes, that may be older.  A read takes
+ * the bit away that is set here; a write leaves its mark, and who settles that
+ * takes the bit away.
+ *
+ * Context: takes fi->lock
  */
 void fuse_passthrough_begin_setattr(struct inode *inode)
 {
@@ -817,10 +865,7 @@ void fuse_passthrough_begin_setattr(struct inode *inode)
 
 	spin_lock(&fi->lock);
 	fuse_passthrough_settle(inode);
-	if (READ_ONCE(fi->inval_mask) & STATX_ATIME)
-		clear_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
-	else
-		set_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
+	set_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
 	spin_unlock(&fi->lock);
 }
 
@@ -831,7 +876,8 @@ void fuse_passthrough_begin_setattr(struct inode *inode)
  * @truncate: was the size to be changed?
  *
  * Writes do not wait for a SETATTR: its answer may be older than what the inode
- * has.  After a truncate it is for the server to say which.
+ * has.  After a truncate it is for the server to say which, and for the next who
+ * wants to know the size to ask: a write may have found that already raised.
  */
 void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 			      bool truncate)
@@ -847,6 +893,8 @@ void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 	    test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state))
 		fuse_invalidate_attr_mask(inode, FUSE_STATX_MODSIZE |
 					  STATX_MODE | STATX_ATIME);
+	if (truncate)
+		fuse_invalidate_attr_mask(inode, STATX_SIZE);
 }
 
 /**
@@ -878,10 +926,11 @@ static void fuse_passthrough_accessed(struct inode *inode)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
 
-	if (!(READ_ONCE(fi->inval_mask) & STATX_ATIME)) {
+	/* Who has moved atime has had a barrier since, to mark it dirty. */
+	if (test_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state))
 		clear_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
+	if (!(READ_ONCE(fi->inval_mask) & STATX_ATIME))
 		fuse_invalidate_atime(inode);
-	}
 }
 
 /* Coherence with FUSE's own page cache */
@@ -1142,29 +1191,43 @@ static ssize_t fuse_passthrough_read(struct file *file, struct kiocb *kiocb,
  * A client that may not is not to gain that from the server: write without the
  * server's CAP_FSETID.
  */
-static noinline ssize_t fuse_passthrough_write_nosuid(struct file *file,
-						      struct kiocb *kiocb,
-						      struct iov_iter *from)
+static const struct cred *fuse_passthrough_nosuid(const struct fuse_file *ff)
 {
-	struct fuse_file *ff = file->private_data;
 	const struct cred *old;
 	struct cred *cred;
-	ssize_t ret;
-
-	if (kiocb->ki_flags & IOCB_NOWAIT)
-		return -EAGAIN;
 
 	old = fuse_passthrough_override(ff->passthrough.cred);
 	cred = prepare_creds();
 	fuse_passthrough_revert(old);
-	if (!cred)
-		return -ENOMEM;
-	cap_lower(cred->cap_effective, CAP_FSETID);
+	if (cred)
+		cap_lower(cred->cap_effective, CAP_FSETID);
+	return cred;
+}
+
+/* To a lower file with such bits. */
+static noinline ssize_t fuse_passthrough_write_suid(struct file *file,
+						    struct kiocb *kiocb,
+						    struct iov_iter *from)
+{
+	struct fuse_file *ff = file->private_data;
+	const struct cred *old, *cred, *nosuid = NULL;
+	ssize_t ret;
+
+	cred = ff->passthrough.cred;
+	if (!capable(CAP_FSETID)) {
+		if (kiocb->ki_flags & IOCB_NOWAIT)
+			return -EAGAIN;
+		nosuid = fuse_passthrough_nosuid(ff);
+		if (!nosuid)
+			return -ENOMEM;
+		cred = nosuid;
+	}
 
 	old = fuse_passthrough_override(cred);
 	ret = vfs_iocb_iter_write(kiocb->ki_filp, kiocb, from);
 	fuse_passthrough_revert(old);
-	put_cred(cred);
+	put_cred(nosuid);
+	fuse_passthrough_stale_mode(file_inode(file));
 
 	return ret;
 }
@@ -1178,9 +1241,8 @@ fuse_passthrough_lower_write(struct file *file, struct kiocb *kiocb,
 	const struct cred *old;
 	ssize_t ret;
 
-	if (unlikely(file_inode(lower)->i_mode & (S_ISUID | S_ISGID)) &&
-	    !capable(CAP_FSETID))
-		return fuse_passthrough_write_nosuid(file, kiocb, from);
+	if (unlikely(file_inode(lower)->i_mode & (S_ISUID | S_ISGID)))
+		return fuse_passthrough_write_suid(file, kiocb, from);
 
 	old = fuse_passthrough_override(ff->passthrough.cred);
 	ret = vfs_iocb_iter_write(lower, kiocb, from);

@@ -69,6 +69,7 @@ bool fuse_file_passthrough(const struct fuse_file *ff);
 u32 fuse_passthrough_inval_mask(struct inode *inode);
 u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask);
 bool fuse_passthrough_written(struct inode *inode);
+bool fuse_passthrough_written_back(struct inode *inode);
 bool fuse_passthrough_outdated(struct inode *inode,
 			       const struct fuse_attr *attr, u64 version);
 void fuse_passthrough_begin_setattr(struct inode *inode);
@@ -149,6 +150,11 @@ static inline u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask)
 }
 
 static inline bool fuse_passthrough_written(struct inode *inode)
+{
+	return false;
+}
+
+static inline bool fuse_passthrough_written_back(struct inode *inode)
 {
 	return false;
 }

@@ -220,6 +220,7 @@ static pid_t write_in_child(struct fuse_server *s, enum way way, bool user,
 {
 	pid_t pid = fork();
 	struct stat st, low;
+	struct statx stx;
 	int fd, lower;
 
 	if (pid)
@@ -238,9 +239,12 @@ static pid_t write_in_child(struct fuse_server *s, enum way way, bool user,
 		_exit(3);
 	if (user && !unprivileged(s))
 		_exit(4);
-	/* The mount knows at once. */
-	if (fstat(fd, &st) || fstat(lower, &low) ||
-	    st.st_mode != low.st_mode)
+	/* The mount knows at once, also for exec, which looks at what is cached. */
+	if (access(fuse_path(s, "f"), X_OK) || fstat(lower, &low) ||
+	    statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MODE, &stx) ||
+	    stx.stx_mode != low.st_mode)
+		_exit(6);
+	if (fstat(fd, &st) || st.st_mode != low.st_mode)
 		_exit(5);
 	_exit(0);
 }
