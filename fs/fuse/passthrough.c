@@ -922,7 +922,7 @@ bool fuse_passthrough_outdated(struct inode *inode,
 	return true;
 }
 
-static void fuse_passthrough_accessed(struct inode *inode)
+static __always_inline void fuse_passthrough_accessed(struct inode *inode)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
 
