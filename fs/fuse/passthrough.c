@@ -34,6 +34,7 @@
 #include <linux/fsnotify.h>
 #include <linux/magic.h>
 #include <linux/pagemap.h>
+#include <linux/percpu.h>
 #include <linux/seq_file.h>
 #include <linux/splice.h>
 #include <linux/uio.h>
@@ -78,6 +79,7 @@ struct fuse_backing {
  * @kiocb: the lower file's iocb
  * @client: the client's iocb; it keeps the client's file open, and with it the
  *	lower file, until it is completed
+ * @next: of the spare ones, while it is one
  * @start: where it begins; some network file systems leave ki_pos at that
  * @count: the submitter's and the completion's: lower file systems look at
  *	their iocb even after they have queued it
@@ -86,7 +88,10 @@ struct fuse_backing {
  */
 struct fuse_passthrough_aio {
 	struct kiocb kiocb;
-	struct kiocb *client;
+	union {
+		struct kiocb *client;
+		struct fuse_passthrough_aio *next;
+	};
 	loff_t start;
 	refcount_t count;
 	struct work_struct work;
@@ -94,6 +99,20 @@ struct fuse_passthrough_aio {
 };
 
 static struct kmem_cache *fuse_passthrough_aio_cachep;
+
+/*
+ * Those that a CPU keeps for its next ones: to allocate and free one costs as much
+ * as all else that is done for a direct read.  Touched by that CPU alone, with
+ * interrupts off.
+ */
+struct fuse_passthrough_spares {
+	struct fuse_passthrough_aio *first;
+	unsigned int count;
+};
+
+#define FUSE_PASSTHROUGH_SPARES_MAX 32
+
+static DEFINE_PER_CPU(struct fuse_passthrough_spares, fuse_passthrough_spares);
 
 /* Of passthrough opens; of opens that only map their lower file. */
 static struct file_operations fuse_passthrough_fops __ro_after_init;
@@ -1103,37 +1122,41 @@ static void fuse_passthrough_end_write(struct inode *inode,
 
 /* The lower call */
 
-/* The lower iocb of a client's call: flags are the client's, at each call. */
-static struct kiocb fuse_passthrough_kiocb(const struct kiocb *iocb,
-					   struct file *lower, int rw)
+/* The flags of a lower call are the client's, at each call. */
+static __always_inline int fuse_passthrough_flags(const struct kiocb *iocb,
+						  const struct file *lower,
+						  int rw)
 {
 	int flags = iocb->ki_flags & (rw == WRITE ? FUSE_PASSTHROUGH_WRITE :
 						    FUSE_PASSTHROUGH_READ);
 
 	if (rw == WRITE && IS_APPEND(file_inode(lower)))
 		flags |= IOCB_APPEND;
+	return flags;
+}
 
+/* Can the lower file do what they ask for? */
+static __always_inline int fuse_passthrough_able(const struct file *lower,
+						 int flags)
+{
+	if (likely(!(flags & (IOCB_DIRECT | IOCB_NOWAIT))))
+		return 0;
+	if ((flags & IOCB_DIRECT) && !(lower->f_mode & FMODE_CAN_ODIRECT))
+		return -EINVAL;
+	if ((flags & IOCB_NOWAIT) && !(lower->f_mode & FMODE_NOWAIT))
+		return -EAGAIN;
+	return 0;
+}
+
+static __always_inline struct kiocb
+fuse_passthrough_kiocb(const struct kiocb *iocb, struct file *lower, int flags)
+{
 	return (struct kiocb) {
 		.ki_filp = lower,
 		.ki_pos = iocb->ki_pos,
 		.ki_flags = flags,
 		.ki_ioprio = iocb->ki_ioprio,
 	};
-}
-
-/* Can the lower file do what the client's flags ask for? */
-static inline int fuse_passthrough_able(const struct kiocb *kiocb)
-{
-	const struct file *lower = kiocb->ki_filp;
-
-	if (likely(!(kiocb->ki_flags & (IOCB_DIRECT | IOCB_NOWAIT))))
-		return 0;
-	if ((kiocb->ki_flags & IOCB_DIRECT) &&
-	    !(lower->f_mode & FMODE_CAN_ODIRECT))
-		return -EINVAL;
-	if ((kiocb->ki_flags & IOCB_NOWAIT) && !(lower->f_mode & FMODE_NOWAIT))
-		return -EAGAIN;
-	return 0;
 }
 
 /*
@@ -1399,9 +1422,66 @@ static noinline ssize_t fuse_passthrough_write(struct file *file,
 
 /* Asynchronous direct I/O */
 
+static struct fuse_passthrough_aio *fuse_passthrough_take_spare(void)
+{
+	struct fuse_passthrough_spares *spares;
+	struct fuse_passthrough_aio *aio;
+	unsigned long flags;
+
+	local_irq_save(flags);
+	spares = this_cpu_ptr(&fuse_passthrough_spares);
+	aio = spares->first;
+	if (aio) {
+		spares->first = aio->next;
+		spares->count--;
+	}
+	local_irq_restore(flags);
+
+	return aio;
+}
+
+/* False if there are enough; KASAN is to see each end of use. */
+static bool fuse_passthrough_keep_spare(struct fuse_passthrough_aio *aio)
+{
+	struct fuse_passthrough_spares *spares;
+	unsigned long flags;
+	bool keep;
+
+	local_irq_save(flags);
+	spares = this_cpu_ptr(&fuse_passthrough_spares);
+	keep = !IS_ENABLED(CONFIG_KASAN) &&
+		spares->count < FUSE_PASSTHROUGH_SPARES_MAX;
+	if (keep) {
+		aio->next = spares->first;
+		spares->first = aio;
+		spares->count++;
+	}
+	local_irq_restore(flags);
+
+	return keep;
+}
+
+static void fuse_passthrough_free_spares(void)
+{
+	int cpu;
+
+	for_each_possible_cpu(cpu) {
+		struct fuse_passthrough_spares *spares =
+			per_cpu_ptr(&fuse_passthrough_spares, cpu);
+
+		while (spares->first) {
+			struct fuse_passthrough_aio *aio = spares->first;
+
+			spares->first = aio->next;
+			kmem_cache_free(fuse_passthrough_aio_cachep, aio);
+		}
+	}
+}
+
 static void fuse_passthrough_aio_put(struct fuse_passthrough_aio *aio)
 {
-	if (refcount_dec_and_test(&aio->count))
+	if (refcount_dec_and_test(&aio->count) &&
+	    !fuse_passthrough_keep_spare(aio))
 		kmem_cache_free(fuse_passthrough_aio_cachep, aio);
 }
 
@@ -1474,40 +1554,38 @@ static void fuse_passthrough_aio_complete(struct kiocb *kiocb, long res)
 	fuse_passthrough_aio_end(aio, res);
 }
 
-static struct fuse_passthrough_aio *
-fuse_passthrough_aio_alloc(struct kiocb *iocb, const struct kiocb *kiocb, int rw)
+static struct fuse_passthrough_aio *fuse_passthrough_aio_alloc(bool nowait)
 {
-	struct fuse_passthrough_aio *aio;
-	bool nowait = kiocb->ki_flags & IOCB_NOWAIT;
+	struct fuse_passthrough_aio *aio = fuse_passthrough_take_spare();
 
-	aio = kmem_cache_alloc(fuse_passthrough_aio_cachep,
-			       nowait ? GFP_NOWAIT | __GFP_NOWARN : GFP_KERNEL);
-	if (!aio)
-		return ERR_PTR(nowait ? -EAGAIN : -ENOMEM);
-
-	aio->kiocb = *kiocb;
-	aio->kiocb.ki_complete = fuse_passthrough_aio_complete;
-	/* Nobody will poll for it. */
-	aio->kiocb.ki_flags &= ~IOCB_HIPRI;
-	/* Not every submitter says so. */
-	if (rw == WRITE)
-		aio->kiocb.ki_flags |= IOCB_WRITE;
-	aio->client = iocb;
-	aio->start = kiocb->ki_pos;
-	refcount_set(&aio->count, 2);
-	return aio;
+	if (aio)
+		return aio;
+	return kmem_cache_alloc(fuse_passthrough_aio_cachep,
+				nowait ? GFP_NOWAIT | __GFP_NOWARN :
+					 GFP_KERNEL);
 }
 
-static ssize_t fuse_passthrough_aio(struct kiocb *iocb,
-				    const struct kiocb *kiocb,
-				    struct iov_iter *iter, int rw)
+static ssize_t fuse_passthrough_aio(struct kiocb *iocb, struct file *lower,
+				    int flags, struct iov_iter *iter, int rw)
 {
+	bool nowait = flags & IOCB_NOWAIT;
 	struct fuse_passthrough_aio *aio;
 	ssize_t ret;
 
-	aio = fuse_passthrough_aio_alloc(iocb, kiocb, rw);
-	if (IS_ERR(aio))
-		return PTR_ERR(aio);
+	aio = fuse_passthrough_aio_alloc(nowait);
+	if (!aio)
+		return nowait ? -EAGAIN : -ENOMEM;
+
+	/* Nobody will poll for it. */
+	flags &= ~IOCB_HIPRI;
+	/* Not every submitter says so. */
+	if (rw == WRITE)
+		flags |= IOCB_WRITE;
+	aio->kiocb = fuse_passthrough_kiocb(iocb, lower, flags);
+	aio->kiocb.ki_complete = fuse_passthrough_aio_complete;
+	aio->client = iocb;
+	aio->start = iocb->ki_pos;
+	refcount_set(&aio->count, 2);
 
 	if (rw == READ)
 		ret = fuse_passthrough_read(iocb->ki_filp, &aio->kiocb, iter);
@@ -1535,52 +1613,55 @@ static bool fuse_passthrough_is_async(struct kiocb *iocb)
 	return (iocb->ki_flags & IOCB_DIRECT) && !is_sync_kiocb(iocb);
 }
 
+static __always_inline ssize_t fuse_passthrough_sync(struct kiocb *iocb,
+						     struct file *lower,
+						     int flags,
+						     struct iov_iter *iter,
+						     int rw)
+{
+	struct kiocb kiocb = fuse_passthrough_kiocb(iocb, lower, flags);
+	ssize_t ret;
+
+	if (rw == READ)
+		ret = fuse_passthrough_read(iocb->ki_filp, &kiocb, iter);
+	else
+		ret = __fuse_passthrough_write(iocb->ki_filp, &kiocb, iter,
+					       NULL);
+	iocb->ki_pos = kiocb.ki_pos;
+	return ret;
+}
+
+static __always_inline ssize_t fuse_passthrough_rw(struct kiocb *iocb,
+						   struct iov_iter *iter,
+						   int rw)
+{
+	struct fuse_file *ff = iocb->ki_filp->private_data;
+	struct file *lower = ff->passthrough.lower;
+	int flags = fuse_passthrough_flags(iocb, lower, rw);
+	int err;
+
+	if (fuse_is_bad(file_inode(iocb->ki_filp)))
+		return -EIO;
+
+	err = fuse_passthrough_able(lower, flags);
+	if (err)
+		return err;
+
+	if (fuse_passthrough_is_async(iocb))
+		return fuse_passthrough_aio(iocb, lower, flags, iter, rw);
+	return fuse_passthrough_sync(iocb, lower, flags, iter, rw);
+}
+
 static ssize_t fuse_passthrough_read_iter(struct kiocb *iocb,
 					  struct iov_iter *to)
 {
-	struct file *file = iocb->ki_filp;
-	struct fuse_file *ff = file->private_data;
-	struct kiocb kiocb = fuse_passthrough_kiocb(iocb, ff->passthrough.lower,
-						    READ);
-	ssize_t ret;
-
-	if (fuse_is_bad(file_inode(file)))
-		return -EIO;
-
-	ret = fuse_passthrough_able(&kiocb);
-	if (ret)
-		return ret;
-
-	if (fuse_passthrough_is_async(iocb))
-		return fuse_passthrough_aio(iocb, &kiocb, to, READ);
-
-	ret = fuse_passthrough_read(file, &kiocb, to);
-	iocb->ki_pos = kiocb.ki_pos;
-	return ret;
+	return fuse_passthrough_rw(iocb, to, READ);
 }
 
 static ssize_t fuse_passthrough_write_iter(struct kiocb *iocb,
 					   struct iov_iter *from)
 {
-	struct file *file = iocb->ki_filp;
-	struct fuse_file *ff = file->private_data;
-	struct kiocb kiocb = fuse_passthrough_kiocb(iocb, ff->passthrough.lower,
-						    WRITE);
-	ssize_t ret;
-
-	if (fuse_is_bad(file_inode(file)))
-		return -EIO;
-
-	ret = fuse_passthrough_able(&kiocb);
-	if (ret)
-		return ret;
-
-	if (fuse_passthrough_is_async(iocb))
-		return fuse_passthrough_aio(iocb, &kiocb, from, WRITE);
-
-	ret = __fuse_passthrough_write(file, &kiocb, from, NULL);
-	iocb->ki_pos = kiocb.ki_pos;
-	return ret;
+	return fuse_passthrough_rw(iocb, from, WRITE);
 }
 
 /* What the actor is called for; @frozen: it met a frozen lower file system. */
@@ -1596,6 +1677,7 @@ static int fuse_passthrough_splice_actor(struct pipe_inode_info *pipe,
 	struct fuse_passthrough_splice *splice = sd->u.data;
 	struct file *file = splice->file;
 	struct fuse_file *ff = file->private_data;
+	struct file *lower = ff->passthrough.lower;
 	struct bio_vec bvec = {
 		.bv_page = buf->page,
 		.bv_offset = buf->offset,
@@ -1603,16 +1685,17 @@ static int fuse_passthrough_splice_actor(struct pipe_inode_info *pipe,
 	};
 	struct kiocb iocb, kiocb;
 	struct iov_iter from;
+	int flags, err;
 	ssize_t ret;
-	int err;
 
 	init_sync_kiocb(&iocb, file);
 	iocb.ki_pos = sd->pos;
-	kiocb = fuse_passthrough_kiocb(&iocb, ff->passthrough.lower, WRITE);
-	err = fuse_passthrough_able(&kiocb);
+	flags = fuse_passthrough_flags(&iocb, lower, WRITE);
+	err = fuse_passthrough_able(lower, flags);
 	if (err)
 		return err;
 
+	kiocb = fuse_passthrough_kiocb(&iocb, lower, flags);
 	iov_iter_bvec(&from, ITER_SOURCE, &bvec, 1, sd->len);
 	ret = fuse_passthrough_write(file, &kiocb, &from, &splice->frozen);
 	/* An append went elsewhere; the caller adds what was written. */
@@ -1927,5 +2010,6 @@ int __init fuse_passthrough_init(void)
  */
 void fuse_passthrough_cleanup(void)
 {
+	fuse_passthrough_free_spares();
 	kmem_cache_destroy(fuse_passthrough_aio_cachep);
 }
