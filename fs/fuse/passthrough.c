@@ -783,15 +783,22 @@ static void fuse_passthrough_begin_writing(struct inode *inode,
 	fuse_passthrough_touch(inode);
 }
 
-/* A write may have dropped bits of the mode, which exec looks at as it is. */
-static void fuse_passthrough_stale_mode(struct inode *inode)
+/*
+ * A write has dropped bits of the lower file's mode.  exec looks at the mode that
+ * the inode has, without asking: it must not wait for a stat.
+ */
+static void fuse_passthrough_drop_mode(struct inode *inode, umode_t bits)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
 
 	spin_lock(&fi->lock);
+	inode->i_mode &= ~bits;
+	fi->orig_i_mode &= ~bits;
+	fuse_invalidate_attr_mask(inode, STATX_MODE);
+	/* Answers on their way may still have them. */
+	clear_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
 	fuse_passthrough_new_version(fi);
 	spin_unlock(&fi->lock);
-	fuse_invalidate_attr_mask(inode, STATX_MODE);
 }
 
 /**
@@ -895,8 +902,9 @@ void fuse_passthrough_begin_setattr(struct inode *inode)
  * @truncate: was the size to be changed?
  *
  * Writes do not wait for a SETATTR: its answer may be older than what the inode
- * has.  After a truncate it is for the server to say which, and for the next who
- * wants to know the size to ask: a write may have found that already raised.
+ * has.  Where the sizes differ, and after a truncate, it is for the server to say
+ * which, and for the next who wants to know the size to ask: a write may have
+ * found that already raised.
  */
 void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 			      bool truncate)
@@ -906,14 +914,18 @@ void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 	if (!fuse_passthrough_written(inode))
 		return;
 
-	if (!truncate)
-		attr->size = i_size_read(inode);
 	if (!test_and_clear_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state) ||
-	    test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state))
+	    test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state)) {
 		fuse_invalidate_attr_mask(inode, FUSE_STATX_MODSIZE |
 					  STATX_MODE | STATX_ATIME);
-	if (truncate)
+		/* A write may have dropped them; who wants to know asks. */
+		inode->i_mode &= ~(S_ISUID | S_ISGID);
+		fi->orig_i_mode &= ~(S_ISUID | S_ISGID);
+	}
+	if (truncate || attr->size != i_size_read(inode))
 		fuse_invalidate_attr_mask(inode, STATX_SIZE);
+	if (!truncate)
+		attr->size = i_size_read(inode);
 }
 
 /**
@@ -945,9 +957,17 @@ static __always_inline void fuse_passthrough_accessed(struct inode *inode)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
 
-	/* Who has moved atime has had a barrier since, to mark it dirty. */
-	if (test_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state))
+	/*
+	 * Who has moved atime has had a barrier since, to mark it dirty.  The
+	 * mask is looked at after the bit, which fuse_passthrough_setattr()
+	 * takes after the mask was renewed.
+	 */
+	if (test_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state)) {
 		clear_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
+		smp_mb__after_atomic();
+	} else {
+		smp_rmb();
+	}
 	if (!(READ_ONCE(fi->inval_mask) & STATX_ATIME))
 		fuse_invalidate_atime(inode);
 }
@@ -1233,6 +1253,8 @@ static noinline ssize_t fuse_passthrough_write_suid(struct file *file,
 						    struct iov_iter *from)
 {
 	struct fuse_file *ff = file->private_data;
+	struct inode *lower = file_inode(kiocb->ki_filp);
+	umode_t had = lower->i_mode & (S_ISUID | S_ISGID);
 	const struct cred *old, *cred, *nosuid = NULL;
 	ssize_t ret;
 
@@ -1250,7 +1272,9 @@ static noinline ssize_t fuse_passthrough_write_suid(struct file *file,
 	ret = vfs_iocb_iter_write(kiocb->ki_filp, kiocb, from);
 	fuse_passthrough_revert(old);
 	put_cred(nosuid);
-	fuse_passthrough_stale_mode(file_inode(file));
+	if (had & ~lower->i_mode)
+		fuse_passthrough_drop_mode(file_inode(file),
+					   had & ~lower->i_mode);
 
 	return ret;
 }

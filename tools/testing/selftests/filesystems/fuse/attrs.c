@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <sys/mount.h>
 #include <sys/sendfile.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #include "io_async.h"
@@ -729,6 +730,55 @@ TEST_F_TIMEOUT(late, truncate, IO_TIMEOUT)
 	}
 }
 
+/* And a chmod does not undo that the size is to be asked for. */
+TEST_F_TIMEOUT(late, truncate_and_chmod, IO_TIMEOUT)
+{
+	struct blocker caller;
+
+	ASSERT_TRUE(overtake(self, call_truncate, LEN / 2 + 100));
+	keep_back(self, &caller, call_chmod);
+	ASSERT_TRUE(let_go(self, &caller));
+	EXPECT_TRUE(size_of_stat(self, LEN / 2 + 100));
+}
+
+static void call_chmod_setuid(void *arg)
+{
+	chmod(fuse_path(arg, "f"), 04755);
+}
+
+/* Privileges are each thread's own. */
+static void call_write_unprivileged(void *arg)
+{
+	struct extender *e = arg;
+
+	e->ret = syscall(SYS_setresuid, 1, 1, 1) ? -1 : pwrite(e->fd, "x", 1, 0);
+}
+
+/* An answer to chmod that a write overtakes gives exec no setuid bit that the write took. */
+TEST_F_TIMEOUT(late, setuid, IO_TIMEOUT)
+{
+	struct blocker caller, writer;
+	struct extender e = {};
+	struct statx stx;
+
+	/* There the write waits for the answer to SETATTR. */
+	if (variant->writeback)
+		return;
+
+	e.fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	ASSERT_LE(0, e.fd);
+	ASSERT_EQ(1, pwrite(e.fd, "x", 1, 0));
+	keep_back(self, &caller, call_chmod_setuid);
+	blocker_start(&writer, call_write_unprivileged, &e);
+	blocker_join(&writer);
+	ASSERT_EQ(1, e.ret);
+	ASSERT_TRUE(let_go(self, &caller));
+	ASSERT_EQ(0, statx(e.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MODE,
+			   &stx));
+	EXPECT_EQ(0755, stx.stx_mode & 07777);
+	close(e.fd);
+}
+
 static unsigned int links_of_inode(struct fuse_server *s)
 {
 	struct statx stx;
@@ -866,6 +916,73 @@ TEST_F_TIMEOUT(late, atime, IO_TIMEOUT)
 		EXPECT_TRUE(same_attrs(&self->s, fd)) TH_LOG("way %u", i);
 	}
 	close(fd);
+}
+
+/* O_TRUNC by the server itself, which then keeps who opens waiting for an answer. */
+FIXTURE(otrunc) {
+	struct fuse_server s;
+	uint64_t unique;	/* of the request that waits */
+	int fd;
+};
+
+FIXTURE_VARIANT(otrunc) { bool writeback; };
+FIXTURE_VARIANT_ADD(otrunc, writethrough) { .writeback = false };
+FIXTURE_VARIANT_ADD(otrunc, writeback) { .writeback = true };
+
+static void atomic_o_trunc(struct fuse_server *s, struct fuse_init_out *out)
+{
+	(void)s;
+	out->flags |= FUSE_ATOMIC_O_TRUNC;
+}
+
+/* Between OPEN and what the kernel does of O_TRUNC it asks for capabilities. */
+static bool keep_getxattr(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	if (in->opcode != FUSE_GETXATTR)
+		return false;
+	__atomic_store_n((uint64_t *)s->arg, in->unique, __ATOMIC_RELEASE);
+	return true;
+}
+
+FIXTURE_SETUP(otrunc)
+{
+	self->s.writeback = variant->writeback;
+	self->s.init = atomic_o_trunc;
+	self->s.request = keep_getxattr;
+	self->s.arg = &self->unique;
+	ASSERT_EQ(0, fuse_server_start(&self->s));
+	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	ASSERT_LE(0, self->fd);
+}
+
+FIXTURE_TEARDOWN(otrunc)
+{
+	EXPECT_EQ(0, server_io(&self->s));
+	close(self->fd);
+	fuse_server_stop(&self->s);
+}
+
+static void call_open_trunc(void *arg)
+{
+	close(fs_open(arg, OPEN_PASSTHROUGH, "f", O_WRONLY | O_TRUNC));
+}
+
+/* A write after the truncation, by another open, is not forgotten when that open ends. */
+TEST_F_TIMEOUT(otrunc, written_since, IO_TIMEOUT)
+{
+	struct blocker opener;
+
+	ASSERT_EQ(1, pwrite(self->fd, "x", 1, 0));
+	blocker_start(&opener, call_open_trunc, &self->s);
+	while (!__atomic_load_n(&self->unique, __ATOMIC_ACQUIRE))
+		sched_yield();
+	ASSERT_EQ(0, size_of(self->fd));
+	ASSERT_EQ(100, pwrite(self->fd, self->s.lower, 100, 0));
+	ASSERT_EQ(100, size_of(self->fd));
+	ASSERT_EQ(0, fuse_server_reply(&self->s, self->unique, -ENODATA, NULL, 0));
+	blocker_join(&opener);
+	EXPECT_TRUE(size_everywhere(&self->s, self->fd, 100));
 }
 
 /* atime, with the rule of the mount that the server reaches the lower file by. */

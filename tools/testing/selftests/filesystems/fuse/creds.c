@@ -240,9 +240,9 @@ static pid_t write_in_child(struct fuse_server *s, enum way way, bool user,
 	if (user && !unprivileged(s))
 		_exit(4);
 	/* The mount knows at once, also for exec, which looks at what is cached. */
-	if (access(fuse_path(s, "f"), X_OK) || fstat(lower, &low) ||
+	if (fstat(lower, &low) ||
 	    statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MODE, &stx) ||
-	    stx.stx_mode != low.st_mode)
+	    stx.stx_mode != low.st_mode || access(fuse_path(s, "f"), X_OK))
 		_exit(6);
 	if (fstat(fd, &st) || st.st_mode != low.st_mode)
 		_exit(5);
