@@ -90,6 +90,7 @@ static struct {
 	char *stats_part;
 	double timeout;
 	int writeback;
+	int killpriv_v2;
 	int help;
 	int version;
 
@@ -672,25 +673,41 @@ static void use_umask(mode_t mask)
 	umask(mask);
 }
 
-static void take_caps(void)
+static void take_caps(bool fsetid)
 {
 	struct __user_cap_header_struct head = {
 		.version = _LINUX_CAPABILITY_VERSION_3,
 	};
+	struct __user_cap_data_struct caps[2] = { config.caps[0], config.caps[1] };
 
-	syscall(SYS_capset, &head, config.caps);
+	if (!fsetid)
+		caps[0].effective &= ~(1U << CAP_FSETID);
+	syscall(SYS_capset, &head, caps);
 }
 
+/*
+ * With --killpriv-v2 the lower file system is to take setuid and setgid bits
+ * away, whoever writes or truncates, which it does where CAP_FSETID is missing;
+ * but then it also takes some that the client's kernel has decided to keep.
+ */
+static void keep_bits(bool keep)
+{
+	if (config.killpriv_v2)
+		take_caps(keep);
+}
+
+/* Back from another user the kernel raises CAP_FSETID again. */
 static void act_as_self(enum part part)
 {
 	int error = errno;
 
-	if (!config.privileged)
-		return;
-	setfsuid(geteuid());
-	setfsgid(getegid());
-	if (part == CLIENT)
-		syscall(SYS_setgroups, config.group_count, config.groups);
+	if (config.privileged) {
+		setfsuid(geteuid());
+		setfsgid(getegid());
+		if (part == CLIENT)
+			syscall(SYS_setgroups, config.group_count, config.groups);
+	}
+	keep_bits(false);
 	errno = error;
 }
 
@@ -722,7 +739,7 @@ static int act_as(fuse_req_t req, enum part part)
 		return EPERM;
 	}
 	if (part == MAKER)
-		take_caps();
+		take_caps(true);
 	return 0;
 }
 
@@ -1364,23 +1381,39 @@ static int set_times(int fd, const struct stat *attr, int set)
 	return utimensat(fd, "", times, AT_EMPTY_PATH);
 }
 
+static int set_owner(int fd, const struct stat *attr, int set)
+{
+	uid_t uid = set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1;
+	gid_t gid = set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1;
+	int res;
+
+	keep_bits(true);
+	res = fchownat(fd, "", uid, gid, AT_EMPTY_PATH);
+	keep_bits(false);
+	return res;
+}
+
+static int set_mode(int fd, mode_t mode)
+{
+	struct fd_path path;
+	int res;
+
+	keep_bits(true);
+	res = chmod(fd_path(fd, &path), mode & 07777);
+	keep_bits(false);
+	return res;
+}
+
 /* The mode comes after the owner, whose change takes bits of it away. */
 static int set_attr(int fd, const struct stat *attr, int set,
 		    const struct fuse_file_info *fi)
 {
-	struct fd_path path;
-
-	if (set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
-		uid_t uid = set & FUSE_SET_ATTR_UID ? attr->st_uid : (uid_t)-1;
-		gid_t gid = set & FUSE_SET_ATTR_GID ? attr->st_gid : (gid_t)-1;
-
-		if (fchownat(fd, "", uid, gid, AT_EMPTY_PATH) == -1)
-			return -1;
-	}
+	if ((set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) &&
+	    set_owner(fd, attr, set) == -1)
+		return -1;
 	if ((set & FUSE_SET_ATTR_SIZE) && set_size(fd, attr->st_size, fi) == -1)
 		return -1;
-	if ((set & FUSE_SET_ATTR_MODE) &&
-	    chmod(fd_path(fd, &path), attr->st_mode & 07777) == -1)
+	if ((set & FUSE_SET_ATTR_MODE) && set_mode(fd, attr->st_mode) == -1)
 		return -1;
 	if ((set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME)) &&
 	    set_times(fd, attr, set) == -1)
@@ -1565,8 +1598,10 @@ static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 	fd = fd_get(inode);
 	if (fd == -1)
 		return reply_error(req, errno);
-	if (acl)
+	if (acl) {
+		keep_bits(true);
 		error = act_as(req, CLIENT);
+	}
 	if (!error) {
 		if (setxattr(fd_path(fd, &path), name, value, size, flags) == -1)
 			error = errno;
@@ -2069,6 +2104,7 @@ static void op_init(void *data, struct fuse_conn_info *conn)
 		FUSE_CAP_CACHE_SYMLINKS |
 		(config.own_umask ? FUSE_CAP_DONT_MASK : 0) |
 		(config.writeback ? FUSE_CAP_WRITEBACK_CACHE : 0) |
+		(config.killpriv_v2 ? FUSE_CAP_HANDLE_KILLPRIV_V2 : 0) |
 		(strcmp(config.passthrough, "none") ? FUSE_CAP_PASSTHROUGH : 0);
 
 	(void)data;
@@ -2160,6 +2196,8 @@ static const struct fuse_opt options[] = {
 	OPTION("timeout=%lf", timeout),
 	OPTION("--writeback", writeback),
 	OPTION("writeback", writeback),
+	OPTION("--killpriv-v2", killpriv_v2),
+	OPTION("killpriv-v2", killpriv_v2),
 	OPTION("--help", help),
 	OPTION("-h", help),
 	OPTION("--version", version),
@@ -2220,6 +2258,8 @@ static void usage(void)
 	     "                           (of paths below SOURCE, if there is a / in it)\n"
 	     "    --attach=HOW           request, id, or auto (the default)\n"
 	     "    --writeback            let the kernel collect writes that do not pass through\n"
+	     "    --killpriv-v2          let whoever writes a file take its setuid and setgid\n"
+	     "                           bits away; spares the kernel a question per write\n"
 	     "    --timeout=SECONDS      how long the kernel may remember names and attributes\n"
 	     "                           (1.0)\n"
 	     "    --stats=FILE           write the numbers of requests there, as JSON, at exit\n"
@@ -2302,8 +2342,10 @@ static void prepare_privilege(void)
 	};
 	const unsigned int needed = 1U << CAP_SETUID | 1U << CAP_SETGID;
 
-	if (syscall(SYS_capget, &head, config.caps) == -1)
+	if (syscall(SYS_capget, &head, config.caps) == -1) {
+		config.killpriv_v2 = 0;
 		return;
+	}
 	config.own_umask = unshare(CLONE_FS) == 0;
 	config.group_count = getgroups(0, NULL);
 	if (config.group_count > 0)
@@ -2314,6 +2356,7 @@ static void prepare_privilege(void)
 		config.group_count = 0;
 	config.privileged = geteuid() == 0 &&
 		(config.caps[0].effective & needed) == needed;
+	keep_bits(false);
 }
 
 static void prepare_root(void)
@@ -2419,6 +2462,9 @@ int main(int argc, char **argv)
 		fail("give the directory to mirror and a mount point (see --help)");
 	if (!(config.timeout >= 0))
 		fail("--timeout is a number of seconds, not less than 0");
+	/* The kernel would leave writes to us that we see too late. */
+	if (config.killpriv_v2 && config.writeback)
+		fail("--killpriv-v2 does not go with --writeback");
 	if (!config.passthrough)
 		config.passthrough = strdup("all");
 	parse_attach();
