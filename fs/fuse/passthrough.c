@@ -959,13 +959,14 @@ static __always_inline void fuse_passthrough_accessed(struct inode *inode)
 
 	/*
 	 * Who has moved atime has had a barrier since, to mark it dirty.  The
-	 * mask is looked at after the bit, which fuse_passthrough_setattr()
-	 * takes after the mask was renewed.
+	 * mask is looked at after the bit.
 	 */
 	if (test_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state)) {
 		clear_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
+		/* Pairs with fuse_passthrough_setattr() taking the bit. */
 		smp_mb__after_atomic();
 	} else {
+		/* The same: it renews the mask first. */
 		smp_rmb();
 	}
 	if (!(READ_ONCE(fi->inval_mask) & STATX_ATIME))
