@@ -783,17 +783,30 @@ static void fuse_passthrough_begin_writing(struct inode *inode,
 	fuse_passthrough_touch(inode);
 }
 
+/* With fi->lock: exec looks at the mode that the inode has, without asking. */
+static void fuse_passthrough_mask_mode(struct inode *inode, umode_t bits)
+{
+	inode->i_mode &= ~bits;
+	get_fuse_inode(inode)->orig_i_mode &= ~bits;
+}
+
 /*
- * A write has dropped bits of the lower file's mode.  exec looks at the mode that
- * the inode has, without asking: it must not wait for a stat.
+ * After a write to a lower file that had setuid or setgid bits.  Those that are
+ * gone go at once.  Others stay: plain FUSE's I/O would not drop them on the lower
+ * file any more.
  */
-static void fuse_passthrough_drop_mode(struct inode *inode, umode_t bits)
+static void fuse_passthrough_drop_mode(struct inode *inode,
+				       const struct inode *lower, umode_t had)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
+	umode_t gone;
 
 	spin_lock(&fi->lock);
-	inode->i_mode &= ~bits;
-	fi->orig_i_mode &= ~bits;
+	gone = had & ~lower->i_mode;
+	if (gone) {
+		fuse_passthrough_mask_mode(inode, gone);
+		set_bit(FUSE_I_PASSTHROUGH_DROPPED, &fi->state);
+	}
 	fuse_invalidate_attr_mask(inode, STATX_MODE);
 	/* Answers on their way may still have them. */
 	clear_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
@@ -892,6 +905,7 @@ void fuse_passthrough_begin_setattr(struct inode *inode)
 	spin_lock(&fi->lock);
 	fuse_passthrough_settle(inode);
 	set_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state);
+	clear_bit(FUSE_I_PASSTHROUGH_DROPPED, &fi->state);
 	spin_unlock(&fi->lock);
 }
 
@@ -915,13 +929,11 @@ void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 		return;
 
 	if (!test_and_clear_bit(FUSE_I_PASSTHROUGH_SETATTR, &fi->state) ||
-	    test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state)) {
+	    test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state))
 		fuse_invalidate_attr_mask(inode, FUSE_STATX_MODSIZE |
 					  STATX_MODE | STATX_ATIME);
-		/* A write may have dropped them; who wants to know asks. */
-		inode->i_mode &= ~(S_ISUID | S_ISGID);
-		fi->orig_i_mode &= ~(S_ISUID | S_ISGID);
-	}
+	if (test_bit(FUSE_I_PASSTHROUGH_DROPPED, &fi->state))
+		fuse_passthrough_mask_mode(inode, S_ISUID | S_ISGID);
 	if (truncate || attr->size != i_size_read(inode))
 		fuse_invalidate_attr_mask(inode, STATX_SIZE);
 	if (!truncate)
@@ -1273,9 +1285,7 @@ static noinline ssize_t fuse_passthrough_write_suid(struct file *file,
 	ret = vfs_iocb_iter_write(kiocb->ki_filp, kiocb, from);
 	fuse_passthrough_revert(old);
 	put_cred(nosuid);
-	if (had & ~lower->i_mode)
-		fuse_passthrough_drop_mode(file_inode(file),
-					   had & ~lower->i_mode);
+	fuse_passthrough_drop_mode(file_inode(file), lower, had);
 
 	return ret;
 }

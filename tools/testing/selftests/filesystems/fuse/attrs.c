@@ -8,6 +8,7 @@
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 
 #include "io_async.h"
 #include "io_test.h"
@@ -498,7 +499,7 @@ TEST_F_TIMEOUT(attrs, truncate_races, IO_TIMEOUT)
 /* Answers that the server takes early and gives late, with passthrough writes in between. */
 struct late_answer {
 	uint64_t unique;
-	bool getattr;		/* the next one is to be late */
+	bool getattr, open;	/* the next one is to be late */
 	union {
 		struct fuse_attr_out attr;
 		struct fuse_entry_out entry;
@@ -553,7 +554,8 @@ static bool answer_late(struct fuse_server *s, const struct fuse_in_header *in)
 		fuse_server_attr(s, link->oldnodeid, "f",
 				 &a->out.entry.attr);
 		a->len = sizeof(a->out.entry);
-	} else {
+	} else if (in->opcode != FUSE_OPEN ||
+		   !__atomic_exchange_n(&a->open, false, __ATOMIC_ACQ_REL)) {
 		return false;
 	}
 	__atomic_store_n(&a->unique, in->unique, __ATOMIC_RELEASE);
@@ -603,6 +605,7 @@ static void call_link(void *arg)
 
 struct extender {
 	int fd;
+	char byte;
 	char *buf;
 	off_t size;
 	ssize_t ret;
@@ -751,15 +754,27 @@ static void call_write_unprivileged(void *arg)
 {
 	struct extender *e = arg;
 
-	e->ret = syscall(SYS_setresuid, 1, 1, 1) ? -1 : pwrite(e->fd, "x", 1, 0);
+	e->ret = syscall(SYS_setresuid, 1, 1, 1) ? -1 :
+		pwrite(e->fd, &e->byte, 1, 0);
 }
 
-/* An answer to chmod that a write overtakes gives exec no setuid bit that the write took. */
+static int mode_of_inode(int fd)
+{
+	struct statx stx;
+
+	return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MODE, &stx) ?
+		-1 : stx.stx_mode & 07777;
+}
+
+/*
+ * An answer to chmod that a write overtakes brings no setuid bit back that the
+ * write took; one that a read overtakes leaves the bit for who would have to take it.
+ */
 TEST_F_TIMEOUT(late, setuid, IO_TIMEOUT)
 {
 	struct blocker caller, writer;
 	struct extender e = {};
-	struct statx stx;
+	struct stat low;
 
 	/* There the write waits for the answer to SETATTR. */
 	if (variant->writeback)
@@ -769,14 +784,91 @@ TEST_F_TIMEOUT(late, setuid, IO_TIMEOUT)
 	ASSERT_LE(0, e.fd);
 	ASSERT_EQ(1, pwrite(e.fd, "x", 1, 0));
 	keep_back(self, &caller, call_chmod_setuid);
+	ASSERT_EQ(1, pread(e.fd, self->buf, 1, 0));
+	ASSERT_TRUE(let_go(self, &caller));
+	EXPECT_EQ(04755, mode_of_inode(e.fd));
+
+	keep_back(self, &caller, call_chmod_setuid);
 	blocker_start(&writer, call_write_unprivileged, &e);
 	blocker_join(&writer);
 	ASSERT_EQ(1, e.ret);
+	ASSERT_EQ(0, fstatat(self->s.dirfd, "f", &low, 0));
+	ASSERT_EQ(0755, low.st_mode & 07777);
 	ASSERT_TRUE(let_go(self, &caller));
-	ASSERT_EQ(0, statx(e.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MODE,
-			   &stx));
-	EXPECT_EQ(0755, stx.stx_mode & 07777);
+	EXPECT_EQ(0755, mode_of_inode(e.fd));
 	close(e.fd);
+}
+
+/* This program, executed for that: does it act for root? */
+static void __attribute__((constructor)) answer_euid(void)
+{
+	if (getenv("ANSWER_EUID"))
+		_exit(geteuid() == 0);
+}
+
+static int copy_self(struct fuse_server *s, const char *name)
+{
+	int in = open("/proc/self/exe", O_RDONLY);
+	int out = openat(s->dirfd, name, O_WRONLY | O_CREAT, 0755);
+	struct stat st;
+	int ret = -1;
+
+	if (in >= 0 && out >= 0 && !fstat(in, &st) &&
+	    sendfile(out, in, NULL, st.st_size) == st.st_size)
+		ret = fchmod(out, 04755);
+	close(in);
+	close(out);
+	return ret;
+}
+
+/* Without @fd, which is open for writing. */
+static pid_t execute_unprivileged(const char *path, int fd)
+{
+	char *argv[] = { "attrs", NULL }, *envp[] = { "ANSWER_EUID=1", NULL };
+	pid_t pid = fork();
+
+	if (!pid) {
+		close(fd);
+		if (!syscall(SYS_setresuid, 1, 1, 1))
+			execve(path, argv, envp);
+		_exit(2);
+	}
+	return pid;
+}
+
+/* Who executes a file that is written between the open and the look at the mode gains nothing. */
+TEST_F_TIMEOUT(late, exec, IO_TIMEOUT)
+{
+	struct fuse_open_out out = {};
+	struct blocker writer;
+	struct extender e = {};
+	int status;
+	pid_t pid;
+
+	ASSERT_EQ(0, mount(NULL, self->s.mnt, NULL, MS_REMOUNT | MS_BIND, NULL));
+	ASSERT_EQ(0, copy_self(&self->s, "e"));
+	/* Its close waits for nobody. */
+	self->s.open_flags = FOPEN_NOFLUSH;
+	e.fd = fs_open(&self->s, OPEN_PASSTHROUGH, "e", O_RDWR);
+	self->s.open_flags = 0;
+	ASSERT_LE(0, e.fd);
+	ASSERT_EQ(04755, mode_of_inode(e.fd));
+
+	self->a.unique = 0;
+	self->a.open = true;
+	pid = execute_unprivileged(fuse_path(&self->s, "e"), e.fd);
+	while (!__atomic_load_n(&self->a.unique, __ATOMIC_ACQUIRE))
+		sched_yield();
+	e.byte = '\177';
+	blocker_start(&writer, call_write_unprivileged, &e);
+	blocker_join(&writer);
+	ASSERT_EQ(1, e.ret);
+	close(e.fd);
+	out.fh = lower_open(&self->s, "e", O_RDONLY);
+	ASSERT_EQ(0, fuse_server_reply(&self->s, self->a.unique, 0, &out,
+				       sizeof(out)));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
 }
 
 static unsigned int links_of_inode(struct fuse_server *s)
@@ -938,7 +1030,9 @@ static void atomic_o_trunc(struct fuse_server *s, struct fuse_init_out *out)
 /* Between OPEN and what the kernel does of O_TRUNC it asks for capabilities. */
 static bool keep_getxattr(struct fuse_server *s, const struct fuse_in_header *in)
 {
-	if (in->opcode != FUSE_GETXATTR)
+	const char *name = (const char *)(in + 1) + sizeof(struct fuse_getxattr_in);
+
+	if (in->opcode != FUSE_GETXATTR || strcmp(name, "security.capability"))
 		return false;
 	__atomic_store_n((uint64_t *)s->arg, in->unique, __ATOMIC_RELEASE);
 	return true;
