@@ -75,6 +75,8 @@ bool fuse_passthrough_outdated(struct inode *inode,
 void fuse_passthrough_begin_setattr(struct inode *inode);
 void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 			      bool truncate);
+void fuse_passthrough_end_setattr(struct inode *inode);
+bool fuse_passthrough_open_truncated(struct inode *inode);
 #else
 static inline int fuse_passthrough_init(void)
 {
@@ -174,6 +176,16 @@ static inline void fuse_passthrough_setattr(struct inode *inode,
 					    struct fuse_attr *attr,
 					    bool truncate)
 {
+}
+
+static inline void fuse_passthrough_end_setattr(struct inode *inode)
+{
+}
+
+static inline bool fuse_passthrough_open_truncated(struct inode *inode)
+{
+	i_size_write(inode, 0);
+	return false;
 }
 
 static inline bool fuse_passthrough_ctl_add(struct fuse_conn *fc,

@@ -796,6 +796,21 @@ TEST_F_TIMEOUT(late, setuid, IO_TIMEOUT)
 	ASSERT_EQ(0755, low.st_mode & 07777);
 	ASSERT_TRUE(let_go(self, &caller));
 	EXPECT_EQ(0755, mode_of_inode(e.fd));
+
+	/* Likewise, but that the server did the chmod after the write. */
+	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 04755, 0));
+	ASSERT_EQ(0, fstat(e.fd, &low));
+	keep_back(self, &caller, call_chmod_setuid);
+	blocker_start(&writer, call_write_unprivileged, &e);
+	blocker_join(&writer);
+	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 04755, 0));
+	ASSERT_TRUE(let_go(self, &caller));
+	EXPECT_EQ(04755, mode_of_inode(e.fd));
+
+	/* And a write finds that the lower file had lost them before. */
+	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 0755, 0));
+	ASSERT_EQ(1, pwrite(e.fd, "x", 1, 0));
+	EXPECT_EQ(0755, mode_of_inode(e.fd));
 	close(e.fd);
 }
 
