@@ -736,11 +736,8 @@ static __always_inline void fuse_passthrough_touch(struct inode *inode)
 	 * trip.
 	 */
 	smp_mb();
-	if (!test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state)) {
+	if (!test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state))
 		set_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state);
-		/* Before the mode is looked at: fuse_passthrough_setattr(). */
-		smp_mb__after_atomic();
-	}
 }
 
 /*
@@ -794,9 +791,9 @@ static void fuse_passthrough_mask_mode(struct inode *inode, umode_t bits)
 }
 
 /*
- * After a write, where the lower file or the inode had setuid or setgid bits.
- * Those that are gone go at once.  Others stay: plain FUSE's I/O would not drop
- * them on the lower file any more.
+ * After a write to a lower file that had setuid or setgid bits.  Those that are
+ * gone go at once.  Others stay: plain FUSE's I/O would not drop them on the lower
+ * file any more.
  */
 static void fuse_passthrough_drop_mode(struct inode *inode,
 				       const struct inode *lower, umode_t had)
@@ -946,16 +943,17 @@ void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 /**
  * fuse_passthrough_end_setattr - a SETATTR is over
  * @inode: a FUSE inode, its lock held, its attributes updated
+ * @file: the open that it was sent for, or NULL
  *
  * Mode bits that were not believed are asked for, as whatever else is to drop
  * them looks at the inode's without asking.
  *
  * Context: may wait for the server
  */
-void fuse_passthrough_end_setattr(struct inode *inode)
+void fuse_passthrough_end_setattr(struct inode *inode, struct file *file)
 {
 	if (test_bit(FUSE_I_PASSTHROUGH_DROPPED, &get_fuse_inode(inode)->state))
-		fuse_update_attributes(inode, NULL, STATX_MODE);
+		fuse_update_attributes(inode, file, STATX_MODE);
 }
 
 /**
@@ -1479,10 +1477,6 @@ again:
 
 	ret = fuse_passthrough_protected_write(file, kiocb, from, sb);
 	fuse_passthrough_touch(inode);
-	/* The lower file may have come by them, and lost them, meanwhile. */
-	if (unlikely(inode->i_mode & (S_ISUID | S_ISGID)))
-		fuse_passthrough_drop_mode(inode, file_inode(lower),
-					   inode->i_mode & (S_ISUID | S_ISGID));
 	if (unlikely(ret <= 0))
 		fuse_passthrough_failed_write(inode, kiocb, ret);
 	else if (!fuse_passthrough_write_is_done(inode, kiocb->ki_pos))

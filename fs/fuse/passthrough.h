@@ -75,7 +75,7 @@ bool fuse_passthrough_outdated(struct inode *inode,
 void fuse_passthrough_begin_setattr(struct inode *inode);
 void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 			      bool truncate);
-void fuse_passthrough_end_setattr(struct inode *inode);
+void fuse_passthrough_end_setattr(struct inode *inode, struct file *file);
 bool fuse_passthrough_open_truncated(struct inode *inode);
 #else
 static inline int fuse_passthrough_init(void)
@@ -178,7 +178,8 @@ static inline void fuse_passthrough_setattr(struct inode *inode,
 {
 }
 
-static inline void fuse_passthrough_end_setattr(struct inode *inode)
+static inline void fuse_passthrough_end_setattr(struct inode *inode,
+						struct file *file)
 {
 }
 
