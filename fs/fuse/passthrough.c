@@ -102,8 +102,8 @@ static struct kmem_cache *fuse_passthrough_aio_cachep;
 
 /*
  * Those that a CPU keeps for its next ones: to allocate and free one costs as much
- * as all else that is done for a direct read.  Touched by that CPU alone, with
- * interrupts off.
+ * as all the rest of this file does for a direct read.  Touched by that CPU alone,
+ * with interrupts off.
  */
 struct fuse_passthrough_spares {
 	struct fuse_passthrough_aio *first;
@@ -792,8 +792,8 @@ static void fuse_passthrough_mask_mode(struct inode *inode, umode_t bits)
 
 /*
  * After a write to a lower file that had setuid or setgid bits.  Those that are
- * gone go at once.  Others stay: plain FUSE's I/O would not drop them on the lower
- * file any more.
+ * gone go at once.  Others stay: plain FUSE's I/O has only those dropped that it
+ * sees here.
  */
 static void fuse_passthrough_drop_mode(struct inode *inode,
 				       const struct inode *lower, umode_t had)
