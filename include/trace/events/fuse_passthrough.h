@@ -9,18 +9,25 @@
 #include <linux/kdev_t.h>
 #include <linux/tracepoint.h>
 
-/* A lower file came to belong to an open: connection, FUSE node, lower inode. */
+/* As enum fuse_lower_by */
+#define show_by(by) \
+	__print_symbolic(by, { 0, "request" }, { 1, "id" }, { 2, "inode" })
+
+/*
+ * A lower file came to belong to an open or an inode: connection, FUSE node, lower
+ * inode.
+ */
 DECLARE_EVENT_CLASS(fuse_passthrough_open,
 	TP_PROTO(dev_t connection, u64 nodeid, const struct inode *lower,
-		 bool by_id),
-	TP_ARGS(connection, nodeid, lower, by_id),
+		 unsigned int by),
+	TP_ARGS(connection, nodeid, lower, by),
 
 	TP_STRUCT__entry(
 		__field(dev_t,	connection)
 		__field(u64,	nodeid)
 		__field(dev_t,	dev)
 		__field(u64,	ino)
-		__field(bool,	by_id)
+		__field(unsigned int, by)
 	),
 
 	TP_fast_assign(
@@ -28,25 +35,25 @@ DECLARE_EVENT_CLASS(fuse_passthrough_open,
 		__entry->nodeid = nodeid;
 		__entry->dev = lower->i_sb->s_dev;
 		__entry->ino = lower->i_ino;
-		__entry->by_id = by_id;
+		__entry->by = by;
 	),
 
 	TP_printk("connection=%u nodeid=%llu lower=%u:%u ino=%llu by=%s",
 		  MINOR(__entry->connection), __entry->nodeid,
 		  MAJOR(__entry->dev), MINOR(__entry->dev), __entry->ino,
-		  __entry->by_id ? "id" : "request")
+		  show_by(__entry->by))
 );
 
 DEFINE_EVENT(fuse_passthrough_open, fuse_passthrough_attach,
 	TP_PROTO(dev_t connection, u64 nodeid, const struct inode *lower,
-		 bool by_id),
-	TP_ARGS(connection, nodeid, lower, by_id)
+		 unsigned int by),
+	TP_ARGS(connection, nodeid, lower, by)
 );
 
 DEFINE_EVENT(fuse_passthrough_open, fuse_passthrough_release,
 	TP_PROTO(dev_t connection, u64 nodeid, const struct inode *lower,
-		 bool by_id),
-	TP_ARGS(connection, nodeid, lower, by_id)
+		 unsigned int by),
+	TP_ARGS(connection, nodeid, lower, by)
 );
 
 /* An attach or an open by id was refused: why, and what the caller was told. */
@@ -62,7 +69,7 @@ TRACE_EVENT(fuse_passthrough_refuse,
 
 	TP_fast_assign(
 		__entry->connection = connection;
-		__assign_str(reason, reason);
+		fuse_lower_assign_str(reason);
 		__entry->error = error;
 	),
 
