@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Open files, and the requests on them. */
+
+#include "passthroughfs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+struct handle *handle_new(void)
+{
+	struct handle *h;
+
+	if (!open_begin())
+		return NULL;
+	h = calloc(1, sizeof(*h));
+	if (h)
+		h->fd = -1;
+	else
+		open_end();
+	return h;
+}
+
+void handle_set_inode(struct handle *h, struct inode *inode)
+{
+	h->inode = inode;
+	inode_ref(inode);
+}
+
+/* Preserves errno. */
+void handle_free(struct handle *h)
+{
+	int error = errno;
+
+	if (h->fd != -1)
+		close(h->fd);
+	if (h->inode)
+		inode_unref(h->inode);
+	free(h);
+	open_end();
+	errno = error;
+}
+
+void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+	     struct fuse_file_info *fi)
+{
+	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
+
+	(void)ino;
+	count(OP_READ);
+	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+	buf.buf[0].fd = handle_of(fi)->fd;
+	buf.buf[0].pos = off;
+	fuse_reply_data(req, &buf, 0);
+}
+
+/* The lower file system finds the end of the file: others may append too. */
+static ssize_t append(int fd, struct fuse_bufvec *in)
+{
+	size_t size = fuse_buf_size(in);
+	struct fuse_bufvec out = FUSE_BUFVEC_INIT(size);
+	struct iovec iov;
+	ssize_t n;
+
+	iov.iov_base = out.buf[0].mem = malloc(size ? size : 1);
+	if (!iov.iov_base)
+		return -ENOMEM;
+	n = fuse_buf_copy(&out, in, 0);
+	if (n >= 0) {
+		iov.iov_len = n;
+		n = pwritev2(fd, &iov, 1, -1, RWF_APPEND);
+		if (n == -1)
+			n = -errno;
+	}
+	free(iov.iov_base);
+	return n;
+}
+
+void op_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in,
+		  off_t off, struct fuse_file_info *fi)
+{
+	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
+	int fd = handle_of(fi)->fd;
+	ssize_t n;
+
+	(void)ino;
+	count(OP_WRITE);
+	if ((fi->flags & O_APPEND) && !config.writeback) {
+		n = append(fd, in);
+	} else {
+		out.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
+		out.buf[0].fd = fd;
+		out.buf[0].pos = off;
+		n = fuse_buf_copy(&out, in, 0);
+	}
+	if (n < 0)
+		reply_error(req, -n);
+	else
+		fuse_reply_write(req, n);
+}
+
+/* close() of a duplicate makes the lower file system flush and report errors. */
+void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	int fd;
+
+	(void)ino;
+	count(OP_FLUSH);
+	do {
+		fd = fcntl(handle_of(fi)->fd, F_DUPFD_CLOEXEC, 0);
+	} while (fd == -1 && make_room(errno));
+	reply_error(req, fd != -1 && close(fd) == -1 ? errno : 0);
+}
+
+void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct handle *h = handle_of(fi);
+
+	(void)ino;
+	count(OP_RELEASE);
+	detach(req, h);
+	handle_free(h);
+	reply_error(req, 0);
+}
+
+void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
+	      struct fuse_file_info *fi)
+{
+	int fd = handle_of(fi)->fd;
+
+	(void)ino;
+	count(OP_FSYNC);
+	reply_error(req, (datasync ? fdatasync(fd) : fsync(fd)) ? errno : 0);
+}
+
+void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
+		  off_t len, struct fuse_file_info *fi)
+{
+	(void)ino;
+	count(OP_FALLOCATE);
+	reply_error(req, fallocate(handle_of(fi)->fd, mode, off, len) ? errno : 0);
+}
+
+void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
+	      struct fuse_file_info *fi)
+{
+	off_t to;
+
+	(void)ino;
+	count(OP_LSEEK);
+	to = lseek(handle_of(fi)->fd, off, whence);
+	if (to == -1)
+		reply_error(req, errno);
+	else
+		fuse_reply_lseek(req, to);
+}
+
+void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
+			struct fuse_file_info *fi_in, fuse_ino_t ino_out,
+			off_t off_out, struct fuse_file_info *fi_out,
+			size_t len, int flags)
+{
+	ssize_t n;
+
+	(void)ino_in;
+	(void)ino_out;
+	count(OP_COPY_FILE_RANGE);
+	n = copy_file_range(handle_of(fi_in)->fd, &off_in, handle_of(fi_out)->fd,
+			    &off_out, len, flags);
+	if (n == -1)
+		reply_error(req, errno);
+	else
+		fuse_reply_write(req, n);
+}
+
+void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,
+	     struct fuse_pollhandle *ph)
+{
+	(void)ino;
+	(void)fi;
+	count(OP_POLL);
+	if (ph)
+		fuse_pollhandle_destroy(ph);
+	/* ENOSYS is final: to the client's kernel the file is always ready. */
+	reply_error(req, ENOSYS);
+}
