@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* fadvise and readahead of a passthrough open are about the lower file. */
+/* fadvise and readahead on a passthrough open act on the lower file. */
 #define _GNU_SOURCE
 #include <linux/magic.h>
 
 #include "io_test.h"
+#include "../../kselftest_harness.h"
 
 #define LEN	(512 * KIB)
 
@@ -13,7 +14,7 @@ FIXTURE(advise) {
 	bool evicts;	/* the lower file system's pages can be dropped */
 };
 
-/* Pages of a lower file that are in its page cache. */
+/* Number of pages of a lower file in its page cache */
 static int resident(struct fuse_server *s, const char *name)
 {
 	size_t page = sysconf(_SC_PAGESIZE), i, nr = 0;
@@ -30,7 +31,7 @@ static int resident(struct fuse_server *s, const char *name)
 	return nr;
 }
 
-/* Reading ahead goes on after the call that began it. */
+/* Readahead continues after the call that started it. */
 static bool becomes_resident(struct fuse_server *s, const char *name, int least)
 {
 	int nr;
@@ -111,7 +112,7 @@ TEST_F_TIMEOUT(advise, random, IO_TIMEOUT)
 
 	ASSERT_EQ(0, posix_fadvise(self->fd, 0, 0, POSIX_FADV_RANDOM));
 	ASSERT_EQ(1, pread(self->fd, &c, 1, 0));
-	/* What another file reads ahead after that is there later. */
+	/* Pages that another file reads ahead after that arrive later. */
 	ASSERT_EQ(1, pread(self->twin, &c, 1, 0));
 	EXPECT_TRUE(becomes_resident(&self->s, "twin", 2));
 	if (self->evicts) {
@@ -124,14 +125,14 @@ TEST_F_TIMEOUT(advise, random, IO_TIMEOUT)
 	EXPECT_TRUE(becomes_resident(&self->s, "f", 2));
 }
 
-/* Wrong arguments are refused as anywhere. */
+/* Invalid arguments fail as on any regular file. */
 TEST_F_TIMEOUT(advise, errors, IO_TIMEOUT)
 {
 	EXPECT_EQ(EINVAL, posix_fadvise(self->fd, 0, 0, 99));
 	EXPECT_EQ(EINVAL, posix_fadvise(self->fd, 0, -1, POSIX_FADV_NORMAL));
 }
 
-/* What a client read, it did not also put into a page cache of FUSE's own. */
+/* A passthrough read leaves no pages in the page cache of the FUSE inode. */
 TEST_F_TIMEOUT(advise, cached_once, IO_TIMEOUT)
 {
 	int direct = fs_open(&self->s, OPEN_CACHED, "f", O_RDONLY);
@@ -142,7 +143,7 @@ TEST_F_TIMEOUT(advise, cached_once, IO_TIMEOUT)
 
 	ASSERT_LE(0, direct);
 	ASSERT_EQ(sizeof(buf), pread(self->fd, buf, sizeof(buf), 0));
-	/* A mapping of the cached open is one of FUSE's pages. */
+	/* A mapping of the cached open maps pages of the FUSE inode. */
 	p = mmap(NULL, LEN, PROT_READ, MAP_SHARED, direct, 0);
 	ASSERT_NE(MAP_FAILED, p);
 	ASSERT_EQ(0, mincore(p, LEN, vec));

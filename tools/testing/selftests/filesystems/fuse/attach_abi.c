@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The ABI of attaching a lower file to a request: layout, errors, who may ask. */
+/* The ABI of attaching a lower file to a request: layout, errors, callers */
 #define _GNU_SOURCE
 #include <stddef.h>
 #include <sys/eventfd.h>
-#include <sys/mount.h>
 #include <sys/uio.h>
 
 #include "attach_test.h"
+#include "../../kselftest_harness.h"
 
 #ifndef MFD_HUGETLB
 #define MFD_HUGETLB 0x0004U
@@ -46,7 +46,7 @@ TEST(layout)
 	EXPECT_EQ(64, sizeof(struct fuse_init_out));
 }
 
-/* What to try while an open waits for its answer, and what comes of it. */
+/* An attempt while an open waits for its answer, and the expected result */
 struct trial {
 	const char *what;
 	int want;
@@ -63,6 +63,7 @@ struct attempt {
 	int got;
 	int dev;			/* to ask at; -1: the server's */
 	int fd;
+	int given;			/* what given() gives */
 	uint64_t last;			/* unique of the last open */
 };
 
@@ -156,6 +157,13 @@ static int event(struct fuse_server *s)
 	return eventfd(0, 0);
 }
 
+static int given(struct fuse_server *s)
+{
+	struct attempt *a = s->arg;
+
+	return dup(a->given);
+}
+
 static int huge_memfd(struct fuse_server *s)
 {
 	return syscall(SYS_memfd_create, "m", MFD_HUGETLB);
@@ -163,19 +171,7 @@ static int huge_memfd(struct fuse_server *s)
 
 static int huge_file(struct fuse_server *s)
 {
-	char dir[] = "/tmp/huge.XXXXXX";
-	int root, fd = -1;
-
-	if (!mkdtemp(dir))
-		return -1;
-	if (!mount("huge", dir, "hugetlbfs", 0, NULL)) {
-		root = open(dir, O_RDONLY | O_DIRECTORY);
-		fd = openat(root, "h", O_RDWR | O_CREAT, 0600);
-		close(root);
-		umount2(dir, MNT_DETACH);
-	}
-	rmdir(dir);
-	return fd;
+	return file_on("hugetlbfs", NULL, "h", O_RDWR | O_CREAT);
 }
 
 static int sysctl(struct fuse_server *s)
@@ -198,9 +194,10 @@ static const struct trial refused[] = {
 	{ "unique of its interrupt", ENOENT, O_RDWR, other, .unique = 1 },
 	{ "unique far off", ENOENT, O_RDWR, other, .unique = 1ULL << 40 },
 	{ "len", EINVAL, O_RDWR, other, .len = 1 },
-	{ "vec", EINVAL, O_RDWR, other, .vec = 1 },
-	{ "vec, upper half", EINVAL, O_RDWR, other, .vec = 1ULL << 32 },
+	{ "len, last bit", EINVAL, O_RDWR, other, .len = 1U << 31 },
 	{ "len and vec", EINVAL, O_RDWR, other, .len = 8, .vec = 4096 },
+	{ "len before vec is read", EINVAL, O_RDWR, other, .len = 8, .vec = -1 },
+	{ "len before the descriptor", EINVAL, O_RDWR, minus_one, .len = 8 },
 	{ "descriptor closed", EBADF, O_RDWR, closed },
 	{ "descriptor -1", EBADF, O_RDWR, minus_one },
 	{ "O_PATH", EBADF, O_RDONLY, other_path },
@@ -223,12 +220,13 @@ static const struct trial refused[] = {
 
 static bool lower_missing(const struct trial *t, int fd)
 {
-	return fd < 0 && t->want != EBADF;
+	return fd < 0 && t->lower != minus_one;
 }
 
 /*
- * Each row of the errno table that is about the request or the lower file; a
- * refusal changes nothing: the open is then plain, or passes through to another.
+ * Each row of the errno table that concerns the request or the lower file.  A
+ * refusal changes nothing: the open then has no passthrough, or passes through
+ * to another file.
  */
 TEST_F_TIMEOUT(attach_abi, refused, IO_TIMEOUT)
 {
@@ -264,6 +262,39 @@ TEST_F_TIMEOUT(attach_abi, refused, IO_TIMEOUT)
 	}
 }
 
+/*
+ * Files whose contents are generated at each read are refused, even if their
+ * file system has no flag for this.
+ */
+TEST_F_TIMEOUT(attach_abi, pseudo, IO_TIMEOUT)
+{
+	const struct { struct trial t; int given; } files[] = {
+		{ { "configfs", EINVAL, O_RDWR, given }, configfs_file(O_RDWR) },
+		{ { "configfs to read", EINVAL, O_RDONLY, given },
+		  configfs_file(O_RDONLY) },
+		{ { "tracefs", EINVAL, O_RDONLY, given },
+		  file_on("tracefs", NULL, "trace", O_RDONLY) },
+	};
+	unsigned int i;
+	int fd;
+
+	self->a.opcode = FUSE_OPEN;
+	self->s.request = try_it;
+	for (i = 0; i < ARRAY_SIZE(files); i++) {
+		if (files[i].given < 0)
+			SKIP(return, "no file on %s", files[i].t.what);
+		self->a.given = files[i].given;
+		self->a.t = &files[i].t;
+		self->a.got = -1;
+		fd = fs_open(&self->s, OPEN_CACHED, "f", files[i].t.flags);
+		ASSERT_LE(0, fd);
+		EXPECT_EQ(EINVAL, self->a.got) TH_LOG("%s", files[i].t.what);
+		EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 1, false));
+		close(fd);
+		close(self->a.given);
+	}
+}
+
 static const struct trial accepted[] = {
 	{ "O_RDONLY", 0, O_RDONLY, other_rdonly },
 	{ "O_RDONLY on O_RDWR", 0, O_RDONLY, other },
@@ -271,9 +302,15 @@ static const struct trial accepted[] = {
 	{ "O_WRONLY on O_RDWR", 0, O_WRONLY, other },
 	{ "O_RDWR", 0, O_RDWR, other },
 	{ "neither on O_RDONLY", 0, O_ACCMODE, other_rdonly },
+	{ "vec", 0, O_RDWR, other, .vec = 1 },
+	{ "vec, upper half", 0, O_RDWR, other, .vec = 1ULL << 32 },
+	{ "vec of no memory", 0, O_RDWR, other, .vec = -1 },
 };
 
-/* A lower file whose access mode covers the client's is taken, no other flag matters. */
+/*
+ * A lower file whose access mode covers the client's is accepted.  No other
+ * flag matters, nor does the value of vec while len is 0.
+ */
 TEST_F_TIMEOUT(attach_abi, accepted, IO_TIMEOUT)
 {
 	unsigned int i;
@@ -299,6 +336,90 @@ TEST_F_TIMEOUT(attach_abi, accepted, IO_TIMEOUT)
 		close(fd);
 	}
 	EXPECT_EQ(0, server_io(&self->s));
+}
+
+/*
+ * A file system without a write operation serves clients that only read.  For
+ * other clients the attach is refused.
+ */
+TEST_F_TIMEOUT(attach_abi, read_only, IO_TIMEOUT)
+{
+	static const struct trial trials[] = {
+		{ "O_RDONLY", 0, O_RDONLY, given },
+		{ "O_RDWR", EINVAL, O_RDWR, given },
+		{ "O_WRONLY", EINVAL, O_WRONLY, given },
+	};
+	unsigned int i;
+	int fd;
+
+	self->a.given = squashfs_file(O_RDONLY);
+	if (self->a.given < 0)
+		SKIP(return, "no squashfs, or no loop devices");
+	self->a.opcode = FUSE_OPEN;
+	self->s.request = try_it;
+	for (i = 0; i < ARRAY_SIZE(trials); i++) {
+		const struct trial *t = &trials[i];
+
+		self->a.t = t;
+		self->a.got = -1;
+		fd = fs_open(&self->s, OPEN_CACHED, "f", t->flags);
+		ASSERT_LE(0, fd);
+		EXPECT_EQ(t->want, self->a.got) TH_LOG("%s", t->what);
+		if (!t->want) {
+			EXPECT_TRUE(reads_pattern(&self->s, fd, SQUASHFS_LEN,
+						  SQUASHFS_SEED, true));
+		} else {
+			EXPECT_TRUE(writes_pattern(&self->s, fd, "f", LEN, i,
+						   false));
+		}
+		close(fd);
+	}
+	close(self->a.given);
+}
+
+/*
+ * A lower file without O_DIRECT is refused for an open with O_DIRECT, which the
+ * server can then serve.  Without O_DIRECT it is accepted, and O_DIRECT that is
+ * set later makes each call fail with EINVAL until it is cleared.
+ */
+TEST_F_TIMEOUT(attach_abi, direct_that_cannot, IO_TIMEOUT)
+{
+	struct trial t = { "tmpfs", 0, O_RDWR | O_DIRECT, given };
+	struct attempt *a = &self->a;
+	char *buf = pages(BLOCK);
+	int fd;
+
+	a->given = file_on("tmpfs", NULL, "t", O_RDWR | O_CREAT);
+	ASSERT_LE(0, a->given);
+	ASSERT_EQ(0, ftruncate(a->given, LEN));
+	a->opcode = FUSE_OPEN;
+	a->t = &t;
+	self->s.request = try_it;
+	t.want = can_direct(a->given) ? 0 : EINVAL;
+	a->got = -1;
+	fd = fs_open(&self->s, OPEN_CACHED, "f", t.flags);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(t.want, a->got);
+	if (t.want)
+		EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 1, false));
+	close(fd);
+
+	t.flags = O_RDWR;
+	fd = fs_open(&self->s, OPEN_CACHED, "f", t.flags);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, a->got);
+	ASSERT_EQ(0, fcntl(fd, F_SETFL, O_DIRECT));
+	errno = 0;
+	EXPECT_EQ(t.want ? -1 : BLOCK, pread(fd, buf, BLOCK, 0));
+	EXPECT_EQ(t.want, errno);
+	errno = 0;
+	EXPECT_EQ(t.want ? -1 : BLOCK, pwrite(fd, buf, BLOCK, 0));
+	EXPECT_EQ(t.want, errno);
+	ASSERT_EQ(0, fcntl(fd, F_SETFL, 0));
+	EXPECT_EQ(BLOCK, pread(fd, buf, BLOCK, 0));
+	close(fd);
+	close(a->given);
+	munmap(buf, BLOCK);
 }
 
 /* Passthrough wins over FOPEN_DIRECT_IO and FOPEN_KEEP_CACHE in the answer. */
@@ -355,7 +476,7 @@ static bool try_fuse(struct fuse_server *s, const struct fuse_in_header *in)
 	return false;
 }
 
-/* A file on FUSE, plain or itself passed through, is no lower file. */
+/* A file on FUSE, plain or passthrough, cannot be a lower file. */
 TEST_F_TIMEOUT(attach_abi, lower_on_fuse, IO_TIMEOUT)
 {
 	static const enum fuse_server_open hows[] = { OPEN_CACHED, OPEN_PASSTHROUGH };
@@ -402,7 +523,7 @@ static bool try_bad_pointers(struct fuse_server *s,
 	return false;
 }
 
-/* An argument that cannot be read in whole is EFAULT. */
+/* An argument that cannot be read completely is EFAULT. */
 TEST_F_TIMEOUT(attach_abi, bad_pointer, IO_TIMEOUT)
 {
 	int fd;
@@ -415,7 +536,10 @@ TEST_F_TIMEOUT(attach_abi, bad_pointer, IO_TIMEOUT)
 	close(fd);
 }
 
-/* Requests other than OPEN, CREATE and TMPFILE take no lower file: EINVAL. */
+/*
+ * Requests other than OPEN, CREATE and TMPFILE cannot have a lower file:
+ * EINVAL.
+ */
 TEST_F_TIMEOUT(attach_abi, other_requests, IO_TIMEOUT)
 {
 	static const struct trial t = { "", EINVAL, O_RDONLY, other };
@@ -447,6 +571,7 @@ TEST_F_TIMEOUT(attach_abi, other_requests, IO_TIMEOUT)
 		EXPECT_EQ(1, pread(fd, &c, 1, 0));
 		close(fd);
 		unlink(fuse_path(&self->s, "f"));
+		rmdir(fuse_path(&self->s, "d"));
 		/* RELEASE is sent in the background: let it be served. */
 		fuse_server_wait(&self->s, FUSE_RELEASE, i + 1);
 		statfs(self->s.mnt, &st);
@@ -507,7 +632,9 @@ static bool try_queued(struct fuse_server *s, const struct fuse_in_header *in)
 	return false;
 }
 
-/* A request that the server has not read yet is none that waits for it: ENOENT. */
+/*
+ * A request that the server has not read yet cannot have a lower file: ENOENT.
+ */
 TEST_F_TIMEOUT(attach_abi, not_read_yet, IO_TIMEOUT)
 {
 	int fd;
@@ -546,7 +673,7 @@ static bool attach_create(struct fuse_server *s, const struct fuse_in_header *in
 	return true;
 }
 
-/* CREATE and TMPFILE are passed through as OPEN is, from the first byte on. */
+/* CREATE and TMPFILE pass through like OPEN, from the first byte on. */
 TEST_F_TIMEOUT(attach_abi, create_and_tmpfile, IO_TIMEOUT)
 {
 	int fd;
@@ -641,7 +768,10 @@ static bool by_process(struct fuse_server *s, const struct fuse_in_header *in)
 	return true;
 }
 
-/* The descriptor is one of the caller, which may be another process of the server. */
+/*
+ * The descriptor belongs to the caller, which may be another process of the
+ * server.
+ */
 TEST_F_TIMEOUT(attach_abi, other_process, IO_TIMEOUT)
 {
 	int fd;
@@ -655,7 +785,7 @@ TEST_F_TIMEOUT(attach_abi, other_process, IO_TIMEOUT)
 	close(fd);
 }
 
-/* The next request is read from the other device; answers go with requests. */
+/* The next request is read from the other device; its answer goes there too. */
 static bool switch_dev(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	struct attempt *a = s->arg;
@@ -811,8 +941,8 @@ FIXTURE_TEARDOWN(negotiate)
 }
 
 /*
- * Passthrough is there if the server asked for it, in a way that the kernel
- * understands; if not, every ioctl of it is EPERM and opens are plain.
+ * Passthrough is on if the server asked for it in a form that the kernel knows.
+ * If it is off, each passthrough ioctl is EPERM, and opens are plain.
  */
 TEST_F_TIMEOUT(negotiate, negotiate, IO_TIMEOUT)
 {
@@ -849,7 +979,10 @@ TEST_F_TIMEOUT(negotiate, negotiate, IO_TIMEOUT)
 		id = 1;
 		EXPECT_EQ(-1, ioctl(self->s.dev, FUSE_DEV_IOC_BACKING_CLOSE, &id));
 		EXPECT_EQ(EPERM, errno);
-		/* Not asked for, so that these mean nothing, even with an id. */
+		/*
+		 * Passthrough is not negotiated: these have no effect, even
+		 * with an id.
+		 */
 		self->s.open_flags = 1 << 7;
 		fd = fs_open(&self->s, OPEN_CACHED, "f", O_RDWR);
 		ASSERT_LE(0, fd);
@@ -862,8 +995,8 @@ TEST_F_TIMEOUT(negotiate, negotiate, IO_TIMEOUT)
 #if __SIZEOF_LONG__ == 4
 
 /*
- * A client that did not ask for large files, as only one of 32 bits can not, writes
- * up to 2 GiB and no further, whatever the server's open of the lower file can.
+ * A client without O_LARGEFILE, which only a 32-bit client can be, writes up to
+ * 2 GiB and no further, whatever flags the lower file has.
  */
 TEST_F_TIMEOUT(attach_abi, not_large, IO_TIMEOUT)
 {
@@ -883,7 +1016,7 @@ TEST_F_TIMEOUT(attach_abi, not_large, IO_TIMEOUT)
 		EXPECT_EQ(EFBIG, errno);
 		EXPECT_EQ(limit, size_of(fd));
 
-		/* Where it appends is where the file ends. */
+		/* An append begins at the end of the file. */
 		EXPECT_EQ(-1, pwritev2(fd, &(struct iovec){ "a", 1 }, 1, 0, RWF_APPEND));
 		EXPECT_EQ(EFBIG, errno);
 

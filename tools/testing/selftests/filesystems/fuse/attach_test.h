@@ -1,129 +1,85 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the tests of attaching share, beside io_test.h. */
+/* Shared by the tests of attaching lower files, in addition to io_test.h. */
 #ifndef _SELFTESTS_FUSE_ATTACH_TEST_H
 #define _SELFTESTS_FUSE_ATTACH_TEST_H
 
 #include <errno.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 
 #include "io_test.h"
 
-/* errno values, so that 0 is success. */
-static inline int attach_out(int dev, const struct fuse_passthrough_out *out)
-{
-	return ioctl(dev, FUSE_DEV_IOC_PASSTHROUGH_OPEN, out) ? errno : 0;
-}
+/* FUSE_DEV_IOC_PASSTHROUGH_OPEN. Returns 0 or a positive errno. */
+int attach_out(int dev, const struct fuse_passthrough_out *out);
+int attach(int dev, uint64_t unique, int fd);
 
-static inline int attach(int dev, uint64_t unique, int fd)
-{
-	struct fuse_passthrough_out out = { .unique = unique, .fd = fd };
-
-	return attach_out(dev, &out);
-}
-
-/* The answer to an open of which the server keeps nothing: plain I/O fails. */
-static inline int reply_open(struct fuse_server *s, uint64_t unique)
-{
-	struct fuse_open_out out = { .fh = -1 };
-
-	return fuse_server_reply(s, unique, 0, &out, sizeof(out));
-}
-
-/* The answer to a CREATE or TMPFILE, likewise. */
-static inline int reply_create(struct fuse_server *s, uint64_t unique,
-			       uint64_t nodeid, mode_t mode)
-{
-	struct {
-		struct fuse_entry_out e;
-		struct fuse_open_out o;
-	} out = {
-		.e.nodeid = nodeid,
-		.e.attr.ino = nodeid,
-		.e.attr.mode = mode,
-		.e.attr.nlink = 1,
-		.o.fh = -1,
-	};
-
-	return fuse_server_reply(s, unique, 0, &out, sizeof(out));
-}
-
-/* Another descriptor of the same connection. */
-static inline int clone_dev(int dev)
-{
-	uint32_t from = dev;
-	int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
-
-	if (fd >= 0 && ioctl(fd, FUSE_DEV_IOC_CLONE, &from)) {
-		close(fd);
-		fd = -1;
-	}
-	return fd;
-}
-
-/* Descriptors that are not of a lower file. */
-static inline int directory(struct fuse_server *s)
-{
-	return lower_open(s, ".", O_RDONLY);
-}
-
-static inline int pipe_end(struct fuse_server *s)
-{
-	int fd[2];
-
-	if (pipe(fd))
-		return -1;
-	close(fd[1]);
-	return fd[0];
-}
-
-static inline int unix_socket(struct fuse_server *s)
-{
-	return socket(AF_UNIX, SOCK_STREAM, 0);
-}
-
-static inline int char_device(struct fuse_server *s)
-{
-	return open("/dev/zero", O_RDWR);
-}
-
-static inline int memfd(struct fuse_server *s)
-{
-	return syscall(SYS_memfd_create, "m", 0);
-}
+/* Answer an OPEN. The server has no file for its handle: plain I/O fails. */
+int reply_open(struct fuse_server *s, uint64_t unique);
+/* Answer a CREATE or TMPFILE in the same way. */
+int reply_create(struct fuse_server *s, uint64_t unique, uint64_t nodeid,
+		 mode_t mode);
 
 /*
- * The @len bytes of pattern @seed are read through @fd; the server saw as many
- * READs as that takes, none where passthrough is.
+ * Open in the mount so that the server gets FUSE_OPEN of "f", FUSE_CREATE of
+ * "new" or FUSE_TMPFILE.  Returns an fd or -1.
  */
-static inline bool reads_pattern(struct fuse_server *s, int fd, size_t len,
-				 unsigned int seed, bool passthrough)
-{
-	unsigned long before = fuse_server_count(s, FUSE_READ);
-	char *buf = malloc(len);
-	bool ok;
+int open_as(struct fuse_server *s, int opcode);
 
-	ok = pread(fd, buf, len, 0) == (ssize_t)len &&
-		pattern_differs(buf, len, 0, seed) == -1;
-	free(buf);
-	return ok && (fuse_server_count(s, FUSE_READ) == before) == passthrough;
-}
+/* A second descriptor of the same connection, or -1. */
+int clone_dev(int dev);
 
-/* @len bytes of pattern @seed are written through @fd to @name, likewise. */
-static inline bool writes_pattern(struct fuse_server *s, int fd,
-				  const char *name, size_t len,
-				  unsigned int seed, bool passthrough)
-{
-	unsigned long before = fuse_server_count(s, FUSE_WRITE);
-	char *buf = malloc(len);
-	bool ok;
+/* Descriptors of files that cannot be lower files, or -1 */
+int directory(struct fuse_server *s);
+int pipe_end(struct fuse_server *s);
+int unix_socket(struct fuse_server *s);
+int char_device(struct fuse_server *s);
+int memfd(struct fuse_server *s);
 
-	pattern(buf, len, 0, seed);
-	ok = pwrite(fd, buf, len, 0) == (ssize_t)len &&
-		lower_differs(s, name, 0, len, seed) == -1;
-	free(buf);
-	return ok && (fuse_server_count(s, FUSE_WRITE) == before) == passthrough;
-}
+/*
+ * Open a file of a new file system of type @type, in which the directory @sub
+ * was made, if given.  Closing the file removes both.  Returns an fd or -1.
+ */
+int file_on(const char *type, const char *sub, const char *name, int flags);
+
+/* Can the file be opened with O_DIRECT?  tmpfs: from Linux 6.6 on. */
+bool can_direct(int fd);
+
+/* A readable and writable configfs attribute of null_blk, or -1. */
+int configfs_file(int flags);
+
+#define SQUASHFS_LEN	64
+#define SQUASHFS_SEED	4
+
+/*
+ * A file without a write operation, with SQUASHFS_LEN bytes of pattern
+ * SQUASHFS_SEED, or -1
+ */
+int squashfs_file(int flags);
+
+/*
+ * Read @len bytes of pattern @seed through @fd: the server gets no READ if
+ * @passthrough, and at least one otherwise.
+ */
+bool reads_pattern(struct fuse_server *s, int fd, size_t len, unsigned int seed,
+		   bool passthrough);
+/*
+ * The same for a write of @len bytes of pattern @seed to the lower file @name
+ */
+bool writes_pattern(struct fuse_server *s, int fd, const char *name, size_t len,
+		    unsigned int seed, bool passthrough);
+
+/* Send a descriptor and a text through a Unix socket. */
+bool send_fd(int sock, int fd, const char *text);
+/* Returns the received descriptor or -1. */
+int receive_fd(int sock, char *text, size_t len);
+
+bool write_file(const char *path, const char *text);
+
+/*
+ * Mount the directory at @at, with @from's files as @to's.  Returns 0, or an errno
+ * if this file system cannot.
+ */
+int idmapped(int dirfd, const char *at, uid_t from, uid_t to);
 
 #endif /* _SELFTESTS_FUSE_ATTACH_TEST_H */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Attributes after passthrough I/O: the size at once, the rest with the next
- * stat, though the server lets them be cached for an hour.
+ * Attributes after passthrough I/O: the size is right at once, other attributes
+ * with the next stat, although the server allows an hour of caching.
  */
 #define _GNU_SOURCE
 #include <sys/mount.h>
@@ -10,8 +10,9 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
-#include "io_async.h"
+#include "async_test.h"
 #include "io_test.h"
+#include "../../kselftest_harness.h"
 
 #define LEN	(64 * KIB)
 
@@ -30,11 +31,9 @@ FIXTURE_SETUP(attrs)
 	struct stat st;
 
 	self->s.writeback = variant->writeback;
-	ASSERT_EQ(0, fuse_server_start(&self->s));
-	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	self->fd = serve_file(&self->s, OPEN_PASSTHROUGH, LEN);
 	self->buf = pages(2 * LEN);
 	ASSERT_NE(NULL, self->buf);
-	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
 	self->lower = lower_open(&self->s, "f", O_RDWR);
 	ASSERT_LE(0, self->fd);
 	ASSERT_LE(0, self->lower);
@@ -51,7 +50,7 @@ FIXTURE_TEARDOWN(attrs)
 	fuse_server_stop(&self->s);
 }
 
-/* Every way to ask for the size gives that of the lower file. */
+/* Each way to get the size returns the size of the lower file. */
 static bool size_everywhere(struct fuse_server *s, int fd, off_t want)
 {
 	char buf[16];
@@ -61,7 +60,7 @@ static bool size_everywhere(struct fuse_server *s, int fd, off_t want)
 	bool ok;
 	int flags = fcntl(fd, F_GETFL);
 
-	/* The reads here are small ones. */
+	/* The reads below are too small for O_DIRECT. */
 	fcntl(fd, F_SETFL, flags & ~O_DIRECT);
 	fstatat(s->dirfd, "f", &low, 0);
 	pos = lseek(fd, 0, SEEK_CUR);
@@ -82,7 +81,7 @@ static bool size_everywhere(struct fuse_server *s, int fd, off_t want)
 	return ok;
 }
 
-/* lseek(SEEK_END) first of all, before any stat could have refreshed the size. */
+/* lseek(SEEK_END) comes first, before a stat could refresh the size. */
 TEST_F_TIMEOUT(attrs, seek_end_at_once, IO_TIMEOUT)
 {
 	unsigned int i;
@@ -95,7 +94,10 @@ TEST_F_TIMEOUT(attrs, seek_end_at_once, IO_TIMEOUT)
 	EXPECT_TRUE(size_everywhere(&self->s, self->fd, LEN + 80));
 }
 
-/* Appends, extending writes, writes beyond the end, vectors, spliced bytes. */
+/*
+ * The size is right after appends, extending writes, writes beyond the end,
+ * vectors and splices.
+ */
 TEST_F_TIMEOUT(attrs, size_after_write, IO_TIMEOUT)
 {
 	struct iovec iov[] = { { self->buf, 100 }, { self->buf, 23 } };
@@ -130,7 +132,10 @@ TEST_F_TIMEOUT(attrs, size_after_write, IO_TIMEOUT)
 	EXPECT_TRUE(size_everywhere(&self->s, self->fd, size));
 }
 
-/* Native AIO and io_uring, buffered and direct, at the end of the file. */
+/*
+ * The size is right after native AIO and io_uring, buffered and direct, at the
+ * end of the file.
+ */
 TEST_F_TIMEOUT(attrs, size_after_async, IO_TIMEOUT)
 {
 	struct iocb iocb, *p = &iocb;
@@ -144,7 +149,7 @@ TEST_F_TIMEOUT(attrs, size_after_async, IO_TIMEOUT)
 	ASSERT_EQ(0, uring_setup(&u, 4));
 	for (o_direct = 0; o_direct < 2; o_direct++) {
 		ASSERT_EQ(0, fcntl(self->fd, F_SETFL, o_direct ? O_DIRECT : 0));
-		/* Not every lower file system has it. */
+		/* Not every lower file system has O_DIRECT. */
 		if (o_direct && pread(self->fd, self->buf, BLOCK, 0) < 0)
 			break;
 		aio_prep(&iocb, IOCB_CMD_PWRITE, self->fd, self->buf, BLOCK,
@@ -164,7 +169,10 @@ TEST_F_TIMEOUT(attrs, size_after_async, IO_TIMEOUT)
 	EXPECT_EQ(0, aio_destroy(ctx));
 }
 
-/* ftruncate, truncate by path, O_TRUNC, fallocate; and writes after each. */
+/*
+ * The size is right after ftruncate, truncate by path, O_TRUNC and fallocate,
+ * and after writes that follow each.
+ */
 TEST_F_TIMEOUT(attrs, size_after_truncate, IO_TIMEOUT)
 {
 	int fd;
@@ -190,7 +198,10 @@ TEST_F_TIMEOUT(attrs, size_after_truncate, IO_TIMEOUT)
 	}
 }
 
-/* SEEK_DATA and SEEK_HOLE find what passthrough wrote where the lower file has it. */
+/*
+ * SEEK_DATA and SEEK_HOLE find passthrough writes where the lower file has
+ * them.
+ */
 TEST_F_TIMEOUT(attrs, seek_data_hole, IO_TIMEOUT)
 {
 	off_t at, next;
@@ -208,7 +219,10 @@ TEST_F_TIMEOUT(attrs, seek_data_hole, IO_TIMEOUT)
 	EXPECT_LT(2, n);
 }
 
-/* As cp and tail do it: fstat, then read that much; and copy_file_range. */
+/*
+ * fstat and a read of that size, as in cp and tail, and copy_file_range see all
+ * data.
+ */
 TEST_F_TIMEOUT(attrs, copies_see_all, IO_TIMEOUT)
 {
 	int to = fs_open(&self->s, OPEN_PASSTHROUGH, "copy", O_RDWR | O_CREAT);
@@ -242,7 +256,7 @@ static bool later(struct timespec a, struct timespec b)
 		(a.tv_sec == b.tv_sec && a.tv_nsec > b.tv_nsec);
 }
 
-/* Wait until what the lower file is stamped with next is another time. */
+/* Wait until the lower file system would set a later timestamp. */
 static void wait_tick(void)
 {
 	struct timespec now, then;
@@ -273,7 +287,10 @@ static void make_old(struct fuse_server *s)
 	utimensat(s->dirfd, "f", ts, 0);
 }
 
-/* mtime, ctime and blocks of the lower file are seen after each kind of write. */
+/*
+ * A stat shows mtime, ctime and blocks of the lower file after each kind of
+ * write.
+ */
 TEST_F_TIMEOUT(attrs, times_after_write, IO_TIMEOUT)
 {
 	struct uring u;
@@ -312,7 +329,10 @@ TEST_F_TIMEOUT(attrs, times_after_write, IO_TIMEOUT)
 	uring_destroy(&u);
 }
 
-/* Writes by a shared mapping move the lower file's times, and a stat shows them. */
+/*
+ * Writes by a shared mapping change the times of the lower file, and a stat
+ * shows them.
+ */
 TEST_F_TIMEOUT(attrs, times_after_mapping, IO_TIMEOUT)
 {
 	char *p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd, 0);
@@ -332,7 +352,9 @@ TEST_F_TIMEOUT(attrs, times_after_mapping, IO_TIMEOUT)
 	munmap(p, LEN);
 }
 
-/* Times that the client sets stay until it writes again; nobody flushes others over them. */
+/*
+ * Times set by the client stay until its next write; no flush overwrites them.
+ */
 TEST_F_TIMEOUT(attrs, times_set, IO_TIMEOUT)
 {
 	struct timespec ts[2] = { { .tv_sec = 5000 }, { .tv_sec = 6000 } };
@@ -355,7 +377,10 @@ TEST_F_TIMEOUT(attrs, times_set, IO_TIMEOUT)
 	EXPECT_LT(6000, st.st_mtim.tv_sec);
 }
 
-/* Writing costs no SETATTR, then or at fsync and close, not with a write-back cache either. */
+/*
+ * A write causes no SETATTR, neither at fsync nor at close, with a write-back
+ * cache either.
+ */
 TEST_F_TIMEOUT(attrs, no_times_flushed, IO_TIMEOUT)
 {
 	struct stat before, after;
@@ -372,7 +397,7 @@ TEST_F_TIMEOUT(attrs, no_times_flushed, IO_TIMEOUT)
 	EXPECT_TRUE(same_time(before.st_mtim, after.st_mtim));
 }
 
-/* GETATTRs of a stat of "f" */
+/* Number of GETATTRs that a stat of "f" causes */
 static unsigned long asked(struct fuse_server *s)
 {
 	unsigned long count = fuse_server_count(s, FUSE_GETATTR);
@@ -383,7 +408,10 @@ static unsigned long asked(struct fuse_server *s)
 	return fuse_server_count(s, FUSE_GETATTR) - count;
 }
 
-/* A stat after a write asks the server, one without a write in between does not, open or closed. */
+/*
+ * After a write one stat sends GETATTR, further stats do not, whether the file
+ * is open or not.
+ */
 TEST_F_TIMEOUT(attrs, asked_once, IO_TIMEOUT)
 {
 	EXPECT_EQ(0, asked(&self->s));
@@ -399,23 +427,62 @@ TEST_F_TIMEOUT(attrs, asked_once, IO_TIMEOUT)
 	EXPECT_EQ(0, asked(&self->s));
 }
 
-/* Nor does one after chmod and utimensat: they had the server's answers, newer than the write. */
-TEST_F_TIMEOUT(attrs, answered_by_setattr, IO_TIMEOUT)
+/*
+ * After chmod or utimensat one stat sends GETATTR if passthrough has ever
+ * written to the inode, since a write may have overtaken the SETATTR.
+ * Otherwise no stat does.
+ */
+TEST_F_TIMEOUT(attrs, asked_after_setattr, IO_TIMEOUT)
 {
 	struct timespec times[2] = { { .tv_sec = 5000 }, { .tv_sec = 6000 } };
-	unsigned int i;
 
-	for (i = 0; i < 2; i++) {
-		ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, LEN + i));
-		ASSERT_EQ(0, fchmod(self->fd, i ? 0600 : 0640));
-		EXPECT_EQ(0, asked(&self->s));
-		EXPECT_TRUE(same_attrs(&self->s, self->fd));
-		ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, LEN + i));
-		ASSERT_EQ(0, futimens(self->fd, times));
-		EXPECT_EQ(0, asked(&self->s));
-		EXPECT_TRUE(same_attrs(&self->s, self->fd));
-	}
-	EXPECT_EQ(0, fuse_server_count(&self->s, FUSE_GETATTR));
+	EXPECT_EQ(0, asked(&self->s));
+	ASSERT_EQ(0, fchmod(self->fd, 0640));
+	EXPECT_EQ(0, asked(&self->s));
+
+	ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, LEN));
+	ASSERT_EQ(0, fchmod(self->fd, 0600));
+	EXPECT_EQ(1, asked(&self->s));
+	EXPECT_TRUE(same_attrs(&self->s, self->fd));
+	ASSERT_EQ(0, futimens(self->fd, times));
+	EXPECT_EQ(1, asked(&self->s));
+	EXPECT_EQ(0, asked(&self->s));
+	EXPECT_TRUE(same_attrs(&self->s, self->fd));
+}
+
+/* Make the kernel drop the dentry "f", but not its inode. */
+static int forget_name(struct fuse_server *s)
+{
+	struct {
+		struct fuse_out_header h;
+		struct fuse_notify_inval_entry_out e;
+		char name[2];
+	} __attribute__((packed)) out = {
+		.h.len = sizeof(out),
+		.h.error = FUSE_NOTIFY_INVAL_ENTRY,
+		.e.parent = FUSE_ROOT_ID,
+		.e.namelen = 1,
+		.name = "f",
+	};
+
+	return write(s->dev, &out, sizeof(out)) == sizeof(out) ? 0 : errno;
+}
+
+/*
+ * Attributes of a LOOKUP after a write do not hide the next write, after which
+ * no GETATTR was sent yet.
+ */
+TEST_F_TIMEOUT(attrs, lookup_between_writes, IO_TIMEOUT)
+{
+	unsigned long lookups = fuse_server_count(&self->s, FUSE_LOOKUP);
+
+	ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, 0));
+	ASSERT_EQ(0, forget_name(&self->s));
+	ASSERT_EQ(0, access(fuse_path(&self->s, "f"), F_OK));
+	ASSERT_EQ(lookups + 1, fuse_server_count(&self->s, FUSE_LOOKUP));
+	wait_tick();
+	ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, 0));
+	EXPECT_TRUE(same_attrs(&self->s, self->fd));
 }
 
 struct cutter {
@@ -456,8 +523,8 @@ static void *write_on(void *arg)
 }
 
 /*
- * Truncates by descriptor and by path while others write, by themselves and
- * asynchronously: the size is never left beyond the lower file's, nor short of it.
+ * Truncates by descriptor and by path race with synchronous and asynchronous
+ * writes: the final size is that of the lower file.
  */
 TEST_F_TIMEOUT(attrs, truncate_races, IO_TIMEOUT)
 {
@@ -496,10 +563,13 @@ TEST_F_TIMEOUT(attrs, truncate_races, IO_TIMEOUT)
 	}
 }
 
-/* Answers that the server takes early and gives late, with passthrough writes in between. */
+/*
+ * A reply that the server prepares early and sends late, after passthrough
+ * writes
+ */
 struct late_answer {
 	uint64_t unique;
-	bool getattr, open;	/* the next one is to be late */
+	bool getattr, open;	/* reply late to the next one */
 	union {
 		struct fuse_attr_out attr;
 		struct fuse_entry_out entry;
@@ -528,14 +598,16 @@ static void late_attr(struct fuse_server *s, uint64_t nodeid)
 	a->len = sizeof(a->out.attr);
 }
 
-/* Do what is asked for, and keep the answer of that moment. */
+/* Execute the request at once, and send the reply later. */
 static bool answer_late(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	const struct fuse_setattr_in *set = (const void *)(in + 1);
 	const struct fuse_link_in *link = (const void *)(in + 1);
 	struct late_answer *a = s->arg;
 
-	/* Times come by themselves, from a write-back cache. */
+	/*
+	 * Reply at once to the SETATTRs of times that a write-back cache sends.
+	 */
 	if (in->opcode == FUSE_SETATTR &&
 	    (set->valid & (FATTR_SIZE | FATTR_MODE))) {
 		if (set->valid & FATTR_SIZE)
@@ -611,7 +683,7 @@ struct extender {
 	ssize_t ret;
 };
 
-/* And no passthrough writer is left. */
+/* Close the descriptor too, so that no passthrough writer is left. */
 static void call_extend(void *arg)
 {
 	struct extender *e = arg;
@@ -639,9 +711,10 @@ static bool let_go(FIXTURE_DATA(late) *self, struct blocker *caller)
 }
 
 /*
- * Have @call's answer older than a write of 100 bytes that ends at the new size,
- * by an open that is closed before the answer comes, its close waiting for nobody.
- * A write-back cache has the write itself wait.
+ * Make the reply to @call older than a write of 100 bytes that ends at the new
+ * size.  The writer's open is closed before the reply; its close does not wait
+ * for the server.  With a write-back cache the write itself waits for the
+ * reply.
  */
 static bool overtake(FIXTURE_DATA(late) *self, void (*call)(void *), off_t size)
 {
@@ -656,7 +729,7 @@ static bool overtake(FIXTURE_DATA(late) *self, void (*call)(void *), off_t size)
 		return false;
 
 	pattern(self->buf, 100, e.size, 1);
-	/* Nothing cached is stale: an answer could be taken. */
+	/* Make the cached attributes valid, so that the reply could be used. */
 	size_of(e.fd);
 	keep_back(self, &caller, call);
 	ok = blocker_start(&writer, call_extend, &e) == self->s.writeback;
@@ -689,7 +762,7 @@ static bool size_of_cached(FIXTURE_DATA(late) *self, off_t size)
 		pattern_differs(self->buf, 100, size - 100, 1) == -1;
 }
 
-/* The inode's own, without asking: raised by the write itself. */
+/* The size in the inode, without a request: the write has raised it. */
 static bool size_of_inode(FIXTURE_DATA(late) *self, off_t size)
 {
 	struct statx stx;
@@ -698,12 +771,18 @@ static bool size_of_inode(FIXTURE_DATA(late) *self, off_t size)
 		      STATX_SIZE, &stx) && (off_t)stx.stx_size == size;
 }
 
-/* Who asks first after the answer; later ones profit from what that one has asked. */
+/*
+ * Ways to get the size first after the reply; later ones find refreshed
+ * attributes.
+ */
 static bool (*const asks[])(FIXTURE_DATA(late) *self, off_t size) = {
 	size_of_seek, size_of_stat, size_of_statx, size_of_cached, size_of_inode,
 };
 
-/* The size is that of the write, where the server answers chmod with an older one. */
+/*
+ * A late reply to chmod, with an older size, does not change the size of the
+ * write.
+ */
 TEST_F_TIMEOUT(late, chmod, IO_TIMEOUT)
 {
 	off_t size = LEN;
@@ -719,7 +798,10 @@ TEST_F_TIMEOUT(late, chmod, IO_TIMEOUT)
 	}
 }
 
-/* Likewise truncate, with a write beyond the new end: which was first, the server knows. */
+/*
+ * Likewise for truncate and a write beyond the new end: only the server knows
+ * their order.
+ */
 TEST_F_TIMEOUT(late, truncate, IO_TIMEOUT)
 {
 	unsigned int i;
@@ -733,7 +815,9 @@ TEST_F_TIMEOUT(late, truncate, IO_TIMEOUT)
 	}
 }
 
-/* And a chmod does not undo that the size is to be asked for. */
+/*
+ * A chmod after that does not make the size valid: a stat still sends GETATTR.
+ */
 TEST_F_TIMEOUT(late, truncate_and_chmod, IO_TIMEOUT)
 {
 	struct blocker caller;
@@ -749,7 +833,7 @@ static void call_chmod_setuid(void *arg)
 	chmod(fuse_path(arg, "f"), 04755);
 }
 
-/* Privileges are each thread's own. */
+/* Drops the privileges of the calling thread only */
 static void call_write_unprivileged(void *arg)
 {
 	struct extender *e = arg;
@@ -767,8 +851,8 @@ static int mode_of_inode(int fd)
 }
 
 /*
- * An answer to chmod that a write overtakes brings no setuid bit back that the
- * write took; one that a read overtakes leaves the bit for who would have to take it.
+ * A late reply to chmod does not bring back a setuid bit that a write has
+ * dropped meanwhile.  After a read the bit stays.
  */
 TEST_F_TIMEOUT(late, setuid, IO_TIMEOUT)
 {
@@ -776,7 +860,7 @@ TEST_F_TIMEOUT(late, setuid, IO_TIMEOUT)
 	struct extender e = {};
 	struct stat low;
 
-	/* There the write waits for the answer to SETATTR. */
+	/* With a write-back cache the write waits for the SETATTR. */
 	if (variant->writeback)
 		return;
 
@@ -797,7 +881,7 @@ TEST_F_TIMEOUT(late, setuid, IO_TIMEOUT)
 	ASSERT_TRUE(let_go(self, &caller));
 	EXPECT_EQ(0755, mode_of_inode(e.fd));
 
-	/* Likewise, but that the server did the chmod after the write. */
+	/* Likewise, but the server does the chmod after the write. */
 	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 04755, 0));
 	ASSERT_EQ(0, fstat(e.fd, &low));
 	keep_back(self, &caller, call_chmod_setuid);
@@ -807,7 +891,7 @@ TEST_F_TIMEOUT(late, setuid, IO_TIMEOUT)
 	ASSERT_TRUE(let_go(self, &caller));
 	EXPECT_EQ(04755, mode_of_inode(e.fd));
 
-	/* And exec asks after a write, whatever that has dropped. */
+	/* exec sends GETATTR after a write, even if no bit was dropped. */
 	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 0755, 0));
 	ASSERT_EQ(1, pwrite(e.fd, "x", 1, 0));
 	ASSERT_EQ(0, access(fuse_path(&self->s, "f"), X_OK));
@@ -815,7 +899,7 @@ TEST_F_TIMEOUT(late, setuid, IO_TIMEOUT)
 	close(e.fd);
 }
 
-/* This program, executed for that: does it act for root? */
+/* Executed with ANSWER_EUID, exit with 1 if the program runs as root. */
 static void __attribute__((constructor)) answer_euid(void)
 {
 	if (getenv("ANSWER_EUID"))
@@ -837,7 +921,10 @@ static int copy_self(struct fuse_server *s, const char *name)
 	return ret;
 }
 
-/* Without @fd, which is open for writing. */
+/*
+ * The child closes @fd first: a file that is open for writing cannot be
+ * executed.
+ */
 static pid_t execute_unprivileged(const char *path, int fd)
 {
 	char *argv[] = { "attrs", NULL }, *envp[] = { "ANSWER_EUID=1", NULL };
@@ -852,7 +939,10 @@ static pid_t execute_unprivileged(const char *path, int fd)
 	return pid;
 }
 
-/* Who executes a file that is written between the open and the look at the mode gains nothing. */
+/*
+ * A setuid file that is written after the open of exec, and before exec reads
+ * its mode, gives no privilege.
+ */
 TEST_F_TIMEOUT(late, exec, IO_TIMEOUT)
 {
 	struct fuse_open_out out = {};
@@ -863,7 +953,7 @@ TEST_F_TIMEOUT(late, exec, IO_TIMEOUT)
 
 	ASSERT_EQ(0, mount(NULL, self->s.mnt, NULL, MS_REMOUNT | MS_BIND, NULL));
 	ASSERT_EQ(0, copy_self(&self->s, "e"));
-	/* Its close waits for nobody. */
+	/* The close does not wait for the server. */
 	self->s.open_flags = FOPEN_NOFLUSH;
 	e.fd = fs_open(&self->s, OPEN_PASSTHROUGH, "e", O_RDWR);
 	self->s.open_flags = 0;
@@ -895,7 +985,7 @@ static unsigned int links_of_inode(struct fuse_server *s)
 		     &stx) ? 0 : stx.stx_nlink;
 }
 
-/* Likewise link, whose new count of links is there at once. */
+/* Likewise for link; the new link count is seen at once. */
 TEST_F_TIMEOUT(late, link, IO_TIMEOUT)
 {
 	off_t size = LEN;
@@ -914,7 +1004,10 @@ TEST_F_TIMEOUT(late, link, IO_TIMEOUT)
 	}
 }
 
-/* Likewise with no write in between: what link did to the times comes with the next stat. */
+/*
+ * Likewise without a write in between: the next stat shows the times that link
+ * changed.
+ */
 TEST_F_TIMEOUT(late, link_alone, IO_TIMEOUT)
 {
 	struct blocker caller;
@@ -944,8 +1037,8 @@ static void call_stat(void *arg)
 }
 
 /*
- * Times are those of a write that changes nothing else and that overtakes an answer,
- * be it to GETATTR or SETATTR, whether or not another stat is through before.
+ * A write that changes only times overtakes the reply to GETATTR or SETATTR:
+ * the times of the write stay, with and without another stat before the reply.
  */
 TEST_F_TIMEOUT(late, times, IO_TIMEOUT)
 {
@@ -956,7 +1049,7 @@ TEST_F_TIMEOUT(late, times, IO_TIMEOUT)
 	fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
 	ASSERT_LE(0, fd);
 	for (i = 0; i < 4; i++) {
-		/* There the write waits for the answer to SETATTR. */
+		/* With a write-back cache the write waits for the SETATTR. */
 		if (variant->writeback && !(i & 1))
 			continue;
 		ASSERT_EQ(1, pwrite(fd, "x", 1, 0));
@@ -973,7 +1066,7 @@ TEST_F_TIMEOUT(late, times, IO_TIMEOUT)
 	close(fd);
 }
 
-/* A stat after a write takes no answer to one from before it, that comes first. */
+/* A stat after a write ignores the late reply to an earlier stat. */
 TEST_F_TIMEOUT(late, two_stats, IO_TIMEOUT)
 {
 	struct blocker before, after;
@@ -999,7 +1092,10 @@ TEST_F_TIMEOUT(late, two_stats, IO_TIMEOUT)
 	close(fd);
 }
 
-/* atime is that of a read that overtakes the answer to SETATTR, be it the first or not. */
+/*
+ * A read overtakes the reply to SETATTR: atime is that of the read, be it the
+ * first or a later one.
+ */
 TEST_F_TIMEOUT(late, atime, IO_TIMEOUT)
 {
 	struct blocker caller;
@@ -1026,10 +1122,10 @@ TEST_F_TIMEOUT(late, atime, IO_TIMEOUT)
 	close(fd);
 }
 
-/* O_TRUNC by the server itself, which then keeps who opens waiting for an answer. */
+/* The server truncates for O_TRUNC itself, and then lets the opener wait. */
 FIXTURE(otrunc) {
 	struct fuse_server s;
-	uint64_t unique;	/* of the request that waits */
+	uint64_t unique;	/* of the request without a reply */
 	int fd;
 };
 
@@ -1043,7 +1139,7 @@ static void atomic_o_trunc(struct fuse_server *s, struct fuse_init_out *out)
 	out->flags |= FUSE_ATOMIC_O_TRUNC;
 }
 
-/* Between OPEN and what the kernel does of O_TRUNC it asks for capabilities. */
+/* The kernel sends GETXATTR between OPEN and its own part of O_TRUNC. */
 static bool keep_getxattr(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	const char *name = (const char *)(in + 1) + sizeof(struct fuse_getxattr_in);
@@ -1060,9 +1156,7 @@ FIXTURE_SETUP(otrunc)
 	self->s.init = atomic_o_trunc;
 	self->s.request = keep_getxattr;
 	self->s.arg = &self->unique;
-	ASSERT_EQ(0, fuse_server_start(&self->s));
-	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
-	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	self->fd = serve_file(&self->s, OPEN_PASSTHROUGH, LEN);
 	ASSERT_LE(0, self->fd);
 }
 
@@ -1078,7 +1172,9 @@ static void call_open_trunc(void *arg)
 	close(fs_open(arg, OPEN_PASSTHROUGH, "f", O_WRONLY | O_TRUNC));
 }
 
-/* A write after the truncation, by another open, is not forgotten when that open ends. */
+/*
+ * The end of an open with O_TRUNC does not undo a later write by another open.
+ */
 TEST_F_TIMEOUT(otrunc, written_since, IO_TIMEOUT)
 {
 	struct blocker opener;
@@ -1095,7 +1191,10 @@ TEST_F_TIMEOUT(otrunc, written_since, IO_TIMEOUT)
 	EXPECT_TRUE(size_everywhere(&self->s, self->fd, 100));
 }
 
-/* atime, with the rule of the mount that the server reaches the lower file by. */
+/*
+ * atime follows the options of the mount through which the server opened the
+ * file.
+ */
 FIXTURE(atime) {
 	struct fuse_server s;
 	int fd;
@@ -1103,8 +1202,8 @@ FIXTURE(atime) {
 
 FIXTURE_VARIANT(atime) {
 	unsigned long flags;
-	bool first;	/* does the first read of a modified file move it? */
-	bool second;	/* and the second? */
+	bool first;	/* the first read of a modified file changes atime */
+	bool second;	/* the second read does too */
 };
 
 FIXTURE_VARIANT_ADD(atime, strict) { MS_STRICTATIME, true, true };
@@ -1137,10 +1236,13 @@ FIXTURE_TEARDOWN(atime)
 	fuse_server_stop(&self->s);
 }
 
-/* A read moves the lower file's atime as its mount says, and stat shows it. */
+/*
+ * A read changes the lower file's atime as its mount options say, and a stat
+ * shows it.
+ */
 TEST_F_TIMEOUT(atime, after_read, IO_TIMEOUT)
 {
-	/* Read long ago, changed since. */
+	/* The last read is long before the last change. */
 	struct timespec old[2] = { { .tv_sec = 1000 }, { .tv_sec = 2000 } };
 	struct timespec read_since[2] = { { .tv_nsec = UTIME_NOW }, { .tv_sec = 2000 } };
 	struct stat st, low;
@@ -1154,7 +1256,9 @@ TEST_F_TIMEOUT(atime, after_read, IO_TIMEOUT)
 	EXPECT_TRUE(same_time(low.st_atim, st.st_atim));
 	EXPECT_EQ(variant->first, st.st_atim.tv_sec > 2000);
 
-	/* Read since it was changed, and the clock has gone on. */
+	/*
+	 * The last read is after the last change, and the clock has advanced.
+	 */
 	ASSERT_EQ(0, utimensat(self->s.dirfd, "f", read_since, 0));
 	do {
 		ASSERT_EQ(16, pread(self->fd, buf, 16, 0));
@@ -1164,6 +1268,116 @@ TEST_F_TIMEOUT(atime, after_read, IO_TIMEOUT)
 	ASSERT_EQ(16, pread(self->fd, buf, 16, 0));
 	ASSERT_EQ(0, fstat(self->fd, &st));
 	EXPECT_EQ(variant->second, later(st.st_atim, low.st_atim));
+}
+
+/*
+ * Attributes of a directory with default_permissions: a change of its entries
+ * does not invalidate attributes that it does not affect.
+ */
+FIXTURE(dir_attrs) {
+	struct fuse_server s;
+	unsigned int asked;
+};
+
+/* Counts GETATTRs of the directory */
+static bool dir_request(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	FIXTURE_DATA(dir_attrs) *self = s->arg;
+
+	if (in->opcode == FUSE_GETATTR && in->nodeid == FUSE_ROOT_ID)
+		__atomic_add_fetch(&self->asked, 1, __ATOMIC_RELAXED);
+	return false;
+}
+
+FIXTURE_SETUP(dir_attrs)
+{
+	struct stat st;
+
+	self->s.permissions = true;
+	self->s.request = dir_request;
+	self->s.arg = self;
+	ASSERT_EQ(0, fuse_server_start(&self->s));
+	/* Cached now. */
+	ASSERT_EQ(0, stat(self->s.mnt, &st));
+	self->asked = 0;
+}
+
+FIXTURE_TEARDOWN(dir_attrs)
+{
+	fuse_server_stop(&self->s);
+}
+
+static char *in_dir(struct fuse_server *s, const char *name)
+{
+	static char path[2][256];
+	static int i;
+
+	i = !i;
+	snprintf(path[i], sizeof(path[i]), "%s/%s", s->mnt, name);
+	return path[i];
+}
+
+/*
+ * Creates, renames and unlinks check access with the cached mode of the
+ * directory.
+ */
+TEST_F_TIMEOUT(dir_attrs, changes_do_not_ask, IO_TIMEOUT)
+{
+	int i;
+
+	for (i = 0; i < 10; i++) {
+		int fd = fs_open(&self->s, OPEN_CACHED, "a", O_RDWR | O_CREAT | O_EXCL);
+
+		ASSERT_LE(0, fd);
+		close(fd);
+		ASSERT_EQ(0, rename(in_dir(&self->s, "a"), in_dir(&self->s, "b")));
+		ASSERT_EQ(0, unlink(in_dir(&self->s, "b")));
+		ASSERT_EQ(0, mkdir(in_dir(&self->s, "d"), 0755));
+		ASSERT_EQ(0, rmdir(in_dir(&self->s, "d")));
+	}
+	EXPECT_EQ(0, self->asked);
+}
+
+/*
+ * A stat of only mode and owner uses the cache; a full stat sends one GETATTR.
+ */
+static bool dir_is_right(FIXTURE_DATA(dir_attrs) * self)
+{
+	unsigned int asked = self->asked;
+	struct statx stx;
+	struct stat st, low;
+	bool ok;
+
+	ok = !statx(AT_FDCWD, self->s.mnt, 0, STATX_MODE | STATX_UID | STATX_GID,
+		    &stx) && self->asked == asked &&
+		!stat(self->s.mnt, &st) && self->asked == asked + 1 &&
+		!fstat(self->s.dirfd, &low) && st.st_nlink == low.st_nlink &&
+		st.st_size == low.st_size && st.st_blocks == low.st_blocks &&
+		same_time(st.st_mtim, low.st_mtim) &&
+		same_time(st.st_ctim, low.st_ctim);
+	/* The next change has to set other times. */
+	wait_tick();
+	return ok;
+}
+
+/* A stat after each kind of change shows new times, size, blocks and links. */
+TEST_F_TIMEOUT(dir_attrs, fresh_after_changes, IO_TIMEOUT)
+{
+	int fd;
+
+	wait_tick();
+	ASSERT_EQ(0, mkdir(in_dir(&self->s, "d"), 0755));
+	EXPECT_TRUE(dir_is_right(self));
+	fd = fs_open(&self->s, OPEN_CACHED, "a", O_RDWR | O_CREAT | O_EXCL);
+	ASSERT_LE(0, fd);
+	close(fd);
+	EXPECT_TRUE(dir_is_right(self));
+	ASSERT_EQ(0, rename(in_dir(&self->s, "a"), in_dir(&self->s, "b")));
+	EXPECT_TRUE(dir_is_right(self));
+	ASSERT_EQ(0, unlink(in_dir(&self->s, "b")));
+	EXPECT_TRUE(dir_is_right(self));
+	ASSERT_EQ(0, rmdir(in_dir(&self->s, "d")));
+	EXPECT_TRUE(dir_is_right(self));
 }
 
 TEST_HARNESS_MAIN

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Lower files by backing id: errors, who may ask, what an id pins and for how
- * long, races, and many of them.
+ * Lower files by backing id: errors, permissions, lifetime of ids, races, and
+ * large numbers of ids.
  */
 #define _GNU_SOURCE
 #include <limits.h>
@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 
 #include "attach_test.h"
+#include "../../kselftest_harness.h"
 
 #define LEN	10000
 #define USER	1000
@@ -25,7 +26,7 @@ struct answer {
 	int attached;
 };
 
-/* A file system of its own for what ids pin, and a file there. */
+/* A file system that only ids and opens pin, and a file on it */
 struct pin {
 	char dir[64];
 	char file[80];
@@ -37,7 +38,7 @@ FIXTURE(backing_id) {
 	struct pin p;
 };
 
-/* An id, or a negative errno. */
+/* Returns an id or a negative errno. */
 static int id_map(int dev, const struct fuse_backing_map *map)
 {
 	int id = ioctl(dev, FUSE_DEV_IOC_BACKING_OPEN, map);
@@ -52,7 +53,7 @@ static int id_open(int dev, int fd)
 	return id_map(dev, &map);
 }
 
-/* 0 or an errno. */
+/* Returns 0 or an errno. */
 static int id_close(int dev, uint32_t id)
 {
 	return ioctl(dev, FUSE_DEV_IOC_BACKING_CLOSE, &id) ? errno : 0;
@@ -102,7 +103,7 @@ static bool by_id(struct fuse_server *s, const struct fuse_in_header *in)
 		a->attached = attach(s->dev, in->unique, fd);
 		close(fd);
 	}
-	/* What comes to the server nevertheless is "f". */
+	/* READ and WRITE requests, if any, go to "f". */
 	out.o.fh = lower_open(s, "f", O_RDWR);
 	if (open)
 		fuse_server_reply(s, in->unique, 0, &out.o, sizeof(out.o));
@@ -139,7 +140,7 @@ FIXTURE_SETUP(backing_id)
 FIXTURE_TEARDOWN(backing_id)
 {
 	fuse_server_stop(&self->s);
-	/* After the connection no id pins anything. */
+	/* Ids end with the connection. */
 	if (self->p.dir[0]) {
 		EXPECT_EQ(0, umount(self->p.dir));
 		umount2(self->p.dir, MNT_DETACH);
@@ -155,13 +156,13 @@ static int client_open(struct fuse_server *s, int id, int flags)
 	return open(fuse_path(s, "f"), flags | O_CLOEXEC);
 }
 
-/* Somebody has the lower file: its file system does not go. */
+/* A reference to the lower file keeps its file system busy. */
 static bool is_pinned(struct pin *p)
 {
 	return umount(p->dir) && errno == EBUSY;
 }
 
-/* For good, once nobody has it. */
+/* Without a reference the file system is unmounted, for good. */
 static bool is_free(struct pin *p)
 {
 	if (umount(p->dir))
@@ -171,7 +172,7 @@ static bool is_free(struct pin *p)
 	return true;
 }
 
-/* The thread of the server has served what came before. */
+/* Wait until the server thread has served all earlier requests. */
 static void settle(struct fuse_server *s)
 {
 	struct statfs st;
@@ -246,7 +247,7 @@ static const struct trial refused[] = {
 	{ "sysctl", EINVAL, sysctl },
 };
 
-/* Each way to ask for what cannot be registered, and its errno. */
+/* Each descriptor or argument that cannot be registered gives its errno. */
 TEST_F_TIMEOUT(backing_id, refused, IO_TIMEOUT)
 {
 	unsigned int i;
@@ -266,14 +267,30 @@ TEST_F_TIMEOUT(backing_id, refused, IO_TIMEOUT)
 			TH_LOG("%s", t->what);
 		close(map.fd);
 	}
-	/* A later one is none the worse for it. */
+	/* A later registration succeeds. */
 	fd = client_open(&self->s, id_of(&self->s, "f", O_RDWR), O_RDWR);
 	ASSERT_LE(0, fd);
 	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 1, true));
 	close(fd);
 }
 
-/* A file on FUSE, plain or itself passed through, is no lower file: ELOOP. */
+/* A configfs file is refused, whatever kind of descriptor is passed. */
+TEST_F_TIMEOUT(backing_id, configfs, IO_TIMEOUT)
+{
+	static const int flags[] = { O_RDWR, O_RDONLY, O_PATH };
+	unsigned int i;
+	int fd;
+
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		fd = configfs_file(flags[i]);
+		if (fd < 0)
+			SKIP(return, "no file on configfs");
+		EXPECT_EQ(-EINVAL, id_open(self->s.dev, fd));
+		close(fd);
+	}
+}
+
+/* A file on FUSE, plain or passthrough, cannot be a lower file: ELOOP. */
 TEST_F_TIMEOUT(backing_id, lower_on_fuse, IO_TIMEOUT)
 {
 	int fd;
@@ -292,7 +309,7 @@ TEST_F_TIMEOUT(backing_id, lower_on_fuse, IO_TIMEOUT)
 	close(fd);
 }
 
-/* Closing what is no id is EINVAL or ENOENT, and an id can be closed once. */
+/* Closing an unknown id is EINVAL or ENOENT; an id can be closed once. */
 TEST_F_TIMEOUT(backing_id, close_unknown, IO_TIMEOUT)
 {
 	int id = id_of(&self->s, "f", O_RDWR);
@@ -307,7 +324,7 @@ TEST_F_TIMEOUT(backing_id, close_unknown, IO_TIMEOUT)
 	EXPECT_EQ(ENOENT, id_close(self->s.dev, id));
 }
 
-/* An argument that cannot be read in whole is EFAULT. */
+/* An argument that is not fully readable is EFAULT. */
 TEST_F_TIMEOUT(backing_id, bad_pointer, IO_TIMEOUT)
 {
 	char *edge = (char *)pages(2 * PAGE) + PAGE;
@@ -323,8 +340,8 @@ TEST_F_TIMEOUT(backing_id, bad_pointer, IO_TIMEOUT)
 }
 
 /*
- * The kernel opens the registered file anew for each client, with the client's
- * flags: how the server had it open, with O_PATH for one, does not matter.
+ * The kernel reopens the registered file for each client, with the client's
+ * flags.  The flags of the server's descriptor, such as O_PATH, do not matter.
  */
 TEST_F_TIMEOUT(backing_id, any_access_mode, IO_TIMEOUT)
 {
@@ -357,21 +374,9 @@ TEST_F_TIMEOUT(backing_id, any_access_mode, IO_TIMEOUT)
 	EXPECT_EQ(0, server_io(&self->s));
 }
 
-static int open_as(struct fuse_server *s, int opcode)
-{
-	switch (opcode) {
-	case FUSE_OPEN:
-		return open(fuse_path(s, "f"), O_RDWR | O_CLOEXEC);
-	case FUSE_CREATE:
-		return open(fuse_path(s, "new"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	default:
-		return open(s->mnt, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
-	}
-}
-
 static const int opcodes[] = { FUSE_OPEN, FUSE_CREATE, FUSE_TMPFILE };
 
-/* An answer with what is no id fails the client's open with EIO; it is released. */
+/* A reply with an unknown id fails the open with EIO and sends RELEASE. */
 TEST_F_TIMEOUT(backing_id, unknown_id, IO_TIMEOUT)
 {
 	int id = id_of(&self->s, "f", O_RDWR);
@@ -387,7 +392,7 @@ TEST_F_TIMEOUT(backing_id, unknown_id, IO_TIMEOUT)
 		for (j = 0; j < ARRAY_SIZE(opcodes); j++) {
 			EXPECT_EQ(-1, open_as(&self->s, opcodes[j]));
 			EXPECT_EQ(EIO, errno) TH_LOG("id %d", ids[i]);
-			/* Else this waits for ever. */
+			/* Hangs without a RELEASE */
 			fuse_server_wait(&self->s, FUSE_RELEASE, ++released);
 		}
 	}
@@ -401,7 +406,10 @@ TEST_F_TIMEOUT(backing_id, unknown_id, IO_TIMEOUT)
 	}
 }
 
-/* FOPEN_* that cannot be beside FOPEN_PASSTHROUGH fail the open, others do not. */
+/*
+ * FOPEN_* flags that exclude FOPEN_PASSTHROUGH fail the open; other flags do
+ * not.
+ */
 TEST_F_TIMEOUT(backing_id, flags_beside, IO_TIMEOUT)
 {
 	static const struct { uint32_t flag; bool ok; } f[] = {
@@ -428,8 +436,8 @@ TEST_F_TIMEOUT(backing_id, flags_beside, IO_TIMEOUT)
 }
 
 /*
- * FOPEN_DIRECT_IO beside FOPEN_PASSTHROUGH leaves reads and writes to the server,
- * and maps the lower file.
+ * With FOPEN_DIRECT_IO and FOPEN_PASSTHROUGH, reads and writes go to the
+ * server, and mappings map the lower file.
  */
 TEST_F_TIMEOUT(backing_id, direct_io_beside, IO_TIMEOUT)
 {
@@ -440,7 +448,7 @@ TEST_F_TIMEOUT(backing_id, direct_io_beside, IO_TIMEOUT)
 	self->a.flags = FOPEN_PASSTHROUGH | FOPEN_DIRECT_IO;
 	fd = client_open(&self->s, id_of(&self->s, "other", O_RDWR), O_RDWR);
 	ASSERT_LE(0, fd);
-	/* "f" at the server, "other" below. */
+	/* The server has "f", the lower file is "other". */
 	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 1, false));
 	EXPECT_TRUE(writes_pattern(&self->s, fd, "f", LEN, 4, false));
 	EXPECT_EQ(-1, lower_differs(&self->s, "other", 0, LEN, 2));
@@ -457,7 +465,10 @@ TEST_F_TIMEOUT(backing_id, direct_io_beside, IO_TIMEOUT)
 	close(fd);
 }
 
-/* Both forms serve opens of one inode, at once; on one request they are EBUSY. */
+/*
+ * By request and by id serve opens of one inode at the same time; both on one
+ * request are EBUSY.
+ */
 TEST_F_TIMEOUT(backing_id, both_forms, IO_TIMEOUT)
 {
 	int by_id, by_request, id = id_of(&self->s, "f", O_RDWR);
@@ -478,7 +489,7 @@ TEST_F_TIMEOUT(backing_id, both_forms, IO_TIMEOUT)
 	EXPECT_EQ(-1, client_open(&self->s, id, O_RDWR));
 	EXPECT_EQ(EBUSY, errno);
 	EXPECT_EQ(0, self->a.attached);
-	/* An id without its flag means nothing. */
+	/* An id without FOPEN_PASSTHROUGH is ignored. */
 	self->a.flags = 0;
 	close(by_request);
 	by_request = client_open(&self->s, id, O_RDWR);
@@ -503,7 +514,7 @@ static bool fdinfo_has(int fd, const char *line)
 	return has;
 }
 
-/* Opens by one id have the lower file in common, and flags of their own. */
+/* Opens by one id share the lower file, but each has its own flags. */
 TEST_F_TIMEOUT(backing_id, shared, IO_TIMEOUT)
 {
 	int fd[64], i, append, id = id_of(&self->s, "f", O_PATH);
@@ -564,7 +575,10 @@ TEST_F_TIMEOUT(backing_id, pins_until_closed, IO_TIMEOUT)
 	EXPECT_TRUE(is_free(&self->p));
 }
 
-/* An id that nobody closes goes with the connection, not with the process. */
+/*
+ * An id that is not closed lives as long as the connection, not only as the
+ * process.
+ */
 TEST_F_TIMEOUT(backing_id, pins_until_the_end, IO_TIMEOUT)
 {
 	int status;
@@ -579,7 +593,7 @@ TEST_F_TIMEOUT(backing_id, pins_until_the_end, IO_TIMEOUT)
 	EXPECT_TRUE(is_free(&self->p));
 }
 
-/* After an abort ids are still closed one by one; opens by them go on. */
+/* After an abort, ids can still be closed, and opens by id still work. */
 TEST_F_TIMEOUT(backing_id, aborted, IO_TIMEOUT)
 {
 	int id = id_of_path(&self->s, self->p.file, O_RDWR);
@@ -597,17 +611,17 @@ TEST_F_TIMEOUT(backing_id, aborted, IO_TIMEOUT)
 	EXPECT_TRUE(is_free(&self->p));
 }
 
-/* What the file system or the file forbids meanwhile, an open by id is not given. */
+/* An open by id obeys restrictions set on the file or file system after registration. */
 TEST_F_TIMEOUT(backing_id, forbidden_meanwhile, IO_TIMEOUT)
 {
 	int fd, low, id, flags = FS_IMMUTABLE_FL;
 
-	/* Read-only, or it would hold up the remount. */
+	/* Read-only: a writable descriptor would prevent the remount. */
 	id = id_of_path(&self->s, self->p.file, O_RDONLY);
 
 	ASSERT_EQ(0, mount(NULL, self->p.dir, NULL, MS_REMOUNT | MS_RDONLY, NULL));
 	EXPECT_EQ(-1, client_open(&self->s, id, O_RDWR));
-	EXPECT_EQ(EIO, errno);
+	EXPECT_EQ(EROFS, errno);
 	fd = client_open(&self->s, id, O_RDONLY);
 	ASSERT_LE(0, fd);
 	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 3, true));
@@ -632,7 +646,75 @@ TEST_F_TIMEOUT(backing_id, forbidden_meanwhile, IO_TIMEOUT)
 	close(low);
 }
 
-/* Of another user, with no capability but those of @caps; for good, in a child. */
+/*
+ * A file system without a write operation serves opens for reading, whatever
+ * descriptor was registered.  Opens for writing are EROFS.
+ */
+TEST_F_TIMEOUT(backing_id, read_only, IO_TIMEOUT)
+{
+	static const int registered[] = { O_RDONLY, O_PATH };
+	unsigned int i, j, released = 0;
+	int fd, low, id;
+
+	for (i = 0; i < ARRAY_SIZE(registered); i++) {
+		low = squashfs_file(registered[i]);
+		if (low < 0)
+			SKIP(return, "no squashfs, or no loop devices");
+		id = id_open(self->s.dev, low);
+		close(low);
+		ASSERT_LT(0, id);
+		fd = client_open(&self->s, id, O_RDONLY);
+		ASSERT_LE(0, fd);
+		EXPECT_TRUE(reads_pattern(&self->s, fd, SQUASHFS_LEN,
+					  SQUASHFS_SEED, true));
+		close(fd);
+		fuse_server_wait(&self->s, FUSE_RELEASE, ++released);
+
+		EXPECT_EQ(-1, client_open(&self->s, id, O_WRONLY));
+		EXPECT_EQ(EROFS, errno);
+		fuse_server_wait(&self->s, FUSE_RELEASE, ++released);
+		for (j = 0; j < ARRAY_SIZE(opcodes); j++) {
+			EXPECT_EQ(-1, open_as(&self->s, opcodes[j]));
+			EXPECT_EQ(EROFS, errno) TH_LOG("opcode %d", opcodes[j]);
+			fuse_server_wait(&self->s, FUSE_RELEASE, ++released);
+		}
+		EXPECT_EQ(0, id_close(self->s.dev, id));
+	}
+}
+
+/*
+ * O_DIRECT on a lower file without it is EINVAL, as on the lower file system.
+ */
+TEST_F_TIMEOUT(backing_id, direct_that_cannot, IO_TIMEOUT)
+{
+	int low = open(self->p.file, O_RDWR | O_CLOEXEC);
+	int id = id_open(self->s.dev, low);
+	bool can = can_direct(low);
+	unsigned int i;
+	int fd;
+
+	close(low);
+	ASSERT_LT(0, id);
+	for (i = O_RDONLY; i <= O_RDWR; i++) {
+		fd = client_open(&self->s, id, i | O_DIRECT);
+		if (can) {
+			EXPECT_LE(0, fd);
+		} else {
+			EXPECT_EQ(-1, fd);
+			EXPECT_EQ(EINVAL, errno);
+		}
+		close(fd);
+	}
+	fd = client_open(&self->s, id, O_RDWR);
+	ASSERT_LE(0, fd);
+	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 3, true));
+	close(fd);
+}
+
+/*
+ * Become USER with the capabilities @caps.  Called in a child; cannot be
+ * undone.
+ */
 static void become(uint32_t caps)
 {
 	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -645,7 +727,7 @@ static void become(uint32_t caps)
 		_exit(255);
 }
 
-/* -1, or what @call returned, below 255, in a child. */
+/* Returns the result of @call in a child, which is below 255, or -1. */
 static int in_child(int (*call)(struct fuse_server *s, int arg),
 		    struct fuse_server *s, int arg)
 {
@@ -659,7 +741,7 @@ static int in_child(int (*call)(struct fuse_server *s, int arg),
 	return WEXITSTATUS(status);
 }
 
-/* 0 if neither ioctl is permitted. */
+/* Returns 0 if neither ioctl is permitted. */
 static int neither_permitted(struct fuse_server *s, int id)
 {
 	int fd = lower_open(s, "f", O_RDWR);
@@ -693,15 +775,15 @@ static int in_user_namespace(struct fuse_server *s, int id)
 {
 	int fd = lower_open(s, "f", O_RDWR);
 
-	/* With all capabilities there, none of which is what is asked for. */
+	/* All capabilities in the new namespace, none in the initial one. */
 	if (unshare(CLONE_NEWUSER))
 		return 255;
 	return id_open(s->dev, fd) != -EPERM || id_close(s->dev, id) != EPERM;
 }
 
 /*
- * Without CAP_SYS_ADMIN in the initial user namespace nothing is registered, nor
- * closed: EPERM, whatever else is wrong.
+ * Without CAP_SYS_ADMIN in the initial user namespace, registering and closing
+ * are EPERM, whatever other error there is.
  */
 TEST_F_TIMEOUT(backing_id, not_privileged, IO_TIMEOUT)
 {
@@ -756,9 +838,10 @@ static mode_t mode_of(struct fuse_server *s)
 }
 
 /*
- * I/O is done as the task that registered the id, not as the one that answers:
- * root's writes lose set-user-ID for a task that may not keep it, keep it for one
- * that may; a user writes where only the server can, and keeps nothing.
+ * I/O uses the credentials of the task that registered the id, not of the task
+ * that replies: root's writes drop set-user-ID if that task may not keep it,
+ * and keep it if it may.  A user can write a file that only the server can
+ * open, and drops set-user-ID.
  */
 TEST_F_TIMEOUT(backing_id, credentials, IO_TIMEOUT)
 {
@@ -769,7 +852,7 @@ TEST_F_TIMEOUT(backing_id, credentials, IO_TIMEOUT)
 	ASSERT_LT(0, user);
 	ASSERT_NE(255, user);
 	self->s.attr_valid = 0;
-	/* What a child says of it is not seen here, where the answer is made. */
+	/* The server replies from this process; a child cannot set this. */
 	self->a.id = root;
 	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 04700, 0));
 	EXPECT_EQ(0, write_as_root(&self->s, root));
@@ -783,7 +866,10 @@ TEST_F_TIMEOUT(backing_id, credentials, IO_TIMEOUT)
 	EXPECT_EQ(0, server_io(&self->s));
 }
 
-/* 0 if, kept by Landlock to the mount, the lower file is read by id alone; 255: no Landlock. */
+/*
+ * Returns 0 if a client that Landlock limits to the mount reads the lower file
+ * only by id; 255 without Landlock.
+ */
 static int read_in_landlock(struct fuse_server *s, int arg)
 {
 	struct landlock_ruleset_attr files = {
@@ -814,7 +900,10 @@ static int read_in_landlock(struct fuse_server *s, int arg)
 		pattern_differs(buf, LEN, 0, 1) != -1 ? 4 : 0;
 }
 
-/* So is the open: what confines the client does not keep the lower file from it. */
+/*
+ * The lower open uses the server's credentials: Landlock limits only the
+ * client.
+ */
 TEST_F_TIMEOUT(backing_id, confined_client, IO_TIMEOUT)
 {
 	int ret;
@@ -828,7 +917,10 @@ TEST_F_TIMEOUT(backing_id, confined_client, IO_TIMEOUT)
 	EXPECT_EQ(0, server_io(&self->s));
 }
 
-/* Ids are those of a connection, by whichever of its devices, and of no other. */
+/*
+ * Ids belong to a connection: all its devices can use them, other connections
+ * cannot.
+ */
 TEST_F_TIMEOUT(backing_id, device, IO_TIMEOUT)
 {
 	struct answer a2 = { .flags = FOPEN_PASSTHROUGH };
@@ -913,8 +1005,8 @@ static void *open_often(void *arg)
 }
 
 /*
- * An id that is closed while opens by it are in flight: each has its lower file,
- * or EIO; none has another one, and nothing stays pinned.
+ * An id is closed while opens by it are in flight: each open has the lower file
+ * of the id or fails with EIO, and nothing stays pinned.
  */
 TEST_F_TIMEOUT(backing_id, close_races_with_open, IO_TIMEOUT)
 {
@@ -977,7 +1069,10 @@ static int compare(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-/* Ids given to many threads at once are distinct, and each leads to its own file. */
+/*
+ * Ids that many threads register at once are distinct, and each selects its own
+ * file.
+ */
 TEST_F_TIMEOUT(backing_id, threads, IO_TIMEOUT)
 {
 	static struct worker w[THREADS];
@@ -1034,7 +1129,7 @@ static void *rush(void *arg)
 	return NULL;
 }
 
-/* Registering and closing that race with an abort leave nothing pinned. */
+/* Registering and closing in a race with an abort leave nothing pinned. */
 TEST_F_TIMEOUT(backing_id, races_with_abort, IO_TIMEOUT)
 {
 	struct rusher r[4] = {};
@@ -1068,7 +1163,7 @@ TEST_F_TIMEOUT(backing_id, races_with_abort, IO_TIMEOUT)
 
 #define FILES	1000
 
-/* How many ids the big tests take: fewer where a kernel is slow. */
+/* Number of ids in the large tests; FUSE_TEST_IDS limits it on slow kernels. */
 static int many(int otherwise)
 {
 	const char *e = getenv("FUSE_TEST_IDS");
@@ -1107,8 +1202,8 @@ static int open_files(struct pin *p, int *fd)
 }
 
 /*
- * A million ids over 1,000 files: each leads to its file, half of them are closed,
- * the others go with the connection; an id costs little memory.
+ * A million ids of 1,000 files: each leads to its file.  Half are closed, the
+ * others end with the connection.  An id needs little memory.
  */
 TEST_F_TIMEOUT(backing_id, million, 3 * IO_TIMEOUT)
 {
@@ -1148,7 +1243,9 @@ TEST_F_TIMEOUT(backing_id, million, 3 * IO_TIMEOUT)
 	EXPECT_TRUE(is_free(&self->p));
 }
 
-/* An abort with 100,000 ids, and opens by some, ends; then all is free. */
+/*
+ * An abort with 100,000 ids, some of them in use, ends, and then all are free.
+ */
 TEST_F_TIMEOUT(backing_id, abort_with_many, 3 * IO_TIMEOUT)
 {
 	int i, n = many(100000), fd[FILES], c[16], id;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Whose privileges count: for the lower file those of the task that attached it,
- * for what a client must not gain by that, the client's own.
+ * Credentials: lower calls use those of the task that attached; checks that
+ * limit the client use those of the client.
  */
 #define _GNU_SOURCE
 #include <grp.h>
@@ -14,8 +14,9 @@
 #include <sys/swap.h>
 #include <sys/xattr.h>
 
+#include "async_test.h"
 #include "attach_test.h"
-#include "io_async.h"
+#include "../../kselftest_harness.h"
 
 #define USER	1000
 #define LEN	(16 * KIB)
@@ -30,14 +31,14 @@ FIXTURE(creds) {
 
 static void become(uid_t euid)
 {
-	/* Of this thread alone; the C library would do it for all. */
+	/*
+	 * The raw system call changes this thread only, setresuid(3) changes
+	 * all threads.
+	 */
 	syscall(SYS_setresuid, -1, euid, -1);
 }
 
-/*
- * The open is root's, the answer is root's; whose the attach is, is what the
- * test says.
- */
+/* Root opens and replies; the test chooses who attaches. */
 static bool attach_as(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	FIXTURE_DATA(creds) *self = s->arg;
@@ -73,7 +74,7 @@ FIXTURE_TEARDOWN(creds)
 	fuse_server_stop(&self->s);
 }
 
-/* For good, in a child. */
+/* Called in a child; cannot be undone. */
 static void drop_privileges(void)
 {
 	if (setgroups(0, NULL) || setresgid(USER, USER, USER) ||
@@ -81,7 +82,7 @@ static void drop_privileges(void)
 		_exit(100);
 }
 
-/* Nothing of the server's privileges is left with the caller. */
+/* The caller has none of the server's privileges after the call. */
 static bool unprivileged(struct fuse_server *s)
 {
 	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -103,7 +104,7 @@ static int child_status(pid_t pid)
 	return WEXITSTATUS(status);
 }
 
-/* A client without a privilege reads and writes a file that it cannot open. */
+/* An unprivileged client reads and writes a lower file that it cannot open itself. */
 TEST_F_TIMEOUT(creds, unprivileged_client, IO_TIMEOUT)
 {
 	pid_t pid;
@@ -166,32 +167,6 @@ static ssize_t write_by_sendfile(int fd, char *buf)
 	return sendfile(fd, from, NULL, LEN);
 }
 
-static ssize_t write_by_aio(int fd, char *buf)
-{
-	struct iocb iocb, *iocbs = &iocb;
-	struct io_event ev;
-	aio_context_t ctx;
-
-	aio_prep(&iocb, IOCB_CMD_PWRITE, fd, buf, LEN, 0, 0);
-	if (aio_setup(1, &ctx) || aio_submit(ctx, 1, &iocbs) != 1 ||
-	    aio_wait(ctx, 1, &ev) != 1)
-		return -1;
-	aio_destroy(ctx);
-	return ev.res;
-}
-
-static ssize_t write_by_uring(int fd, char *buf)
-{
-	struct uring u;
-	int ret;
-
-	if (uring_setup(&u, 4))
-		return -1;
-	ret = uring_do(&u, IORING_OP_WRITE, fd, buf, LEN, 0);
-	uring_destroy(&u);
-	return ret;
-}
-
 static ssize_t write_by(enum way way, int fd, char *buf)
 {
 	struct iovec iov = { buf, LEN };
@@ -203,10 +178,10 @@ static ssize_t write_by(enum way way, int fd, char *buf)
 		return write_by_sendfile(fd, buf);
 	case WAY_AIO:
 	case WAY_AIO_DIRECT:
-		return write_by_aio(fd, buf);
+		return aio_once(IOCB_CMD_PWRITE, fd, buf, LEN, 0);
 	case WAY_URING:
 	case WAY_URING_DIRECT:
-		return write_by_uring(fd, buf);
+		return uring_once(IORING_OP_WRITE, fd, buf, LEN, 0);
 	case WAY_PWRITEV2:
 		return pwritev2(fd, &iov, 1, 0, 0);
 	default:
@@ -214,7 +189,7 @@ static ssize_t write_by(enum way way, int fd, char *buf)
 	}
 }
 
-/* Open and write in a child; exit status 0 when all is well. */
+/* Open and write in a child, which exits with 0 on success. */
 static pid_t write_in_child(struct fuse_server *s, enum way way, bool user,
 			    char *buf)
 {
@@ -239,7 +214,10 @@ static pid_t write_in_child(struct fuse_server *s, enum way way, bool user,
 		_exit(3);
 	if (user && !unprivileged(s))
 		_exit(4);
-	/* The mount knows at once, also for exec, which looks at what is cached. */
+	/*
+	 * The mount shows the mode at once, also to exec, which uses cached
+	 * attributes.
+	 */
 	if (fstat(lower, &low) ||
 	    statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MODE, &stx) ||
 	    stx.stx_mode != low.st_mode || access(fuse_path(s, "f"), X_OK))
@@ -250,9 +228,8 @@ static pid_t write_in_child(struct fuse_server *s, enum way way, bool user,
 }
 
 /*
- * setuid and setgid fall on a write, by whichever way, of a client that may not
- * keep them, whatever the server may, and of one that may, for a server that may
- * not: and stay if both may.  The mode is seen at once, and nobody is asked.
+ * Each way to write drops setuid and setgid, unless both client and server may
+ * keep them.  The mount shows the mode at once, without a request.
  */
 TEST_F_TIMEOUT(creds, setuid_falls, IO_TIMEOUT)
 {
@@ -289,6 +266,64 @@ TEST_F_TIMEOUT(creds, setuid_falls, IO_TIMEOUT)
 	}
 }
 
+/* An open keeps the credentials of its attach when another task attaches later. */
+TEST_F_TIMEOUT(creds, each_open_has_its_own, IO_TIMEOUT)
+{
+	static const uid_t as[] = { 0, USER, 0, 0, USER };
+	int fd[ARRAY_SIZE(as)];
+	struct stat st;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(as); i++) {
+		self->attach_as = as[i];
+		fd[i] = open(fuse_path(&self->s, "f"), O_RDWR);
+		ASSERT_LE(0, fd[i]);
+		ASSERT_EQ(0, self->got);
+	}
+	for (i = 0; i < ARRAY_SIZE(as); i++) {
+		ASSERT_EQ(0, chmod(fuse_path(&self->s, "f"), SUID));
+		EXPECT_EQ(LEN, pwrite(fd[i], self->buf, LEN, 0));
+		ASSERT_EQ(0, fstatat(self->s.dirfd, "f", &st, 0));
+		EXPECT_EQ(as[i] ? 0755 : SUID, st.st_mode & 07777)
+			TH_LOG("open %d", i);
+		close(fd[i]);
+	}
+}
+
+/*
+ * setgid without group-exec, which the client's group would keep, is dropped if
+ * the server is neither in that group nor can join it.
+ */
+TEST_F_TIMEOUT(creds, setgid_goes_no_further_than_the_server, IO_TIMEOUT)
+{
+	static const gid_t group = 2000;
+	static const uid_t as[] = { 0, USER };
+	struct stat st;
+	unsigned int i;
+	pid_t pid;
+
+	for (i = 0; i < ARRAY_SIZE(as); i++) {
+		ASSERT_EQ(0, fchownat(self->s.dirfd, "f", 0, group, 0));
+		ASSERT_EQ(0, chmod(fuse_path(&self->s, "f"), 02666));
+		self->attach_as = as[i];
+		pid = fork();
+		if (!pid) {
+			int fd;
+
+			if (setgroups(1, &group) ||
+			    setresgid(USER, USER, USER) ||
+			    setresuid(USER, USER, USER))
+				_exit(100);
+			fd = open(fuse_path(&self->s, "f"), O_RDWR);
+			_exit(pwrite(fd, self->buf, LEN, 0) != LEN);
+		}
+		EXPECT_EQ(0, child_status(pid));
+		EXPECT_EQ(0, self->got);
+		ASSERT_EQ(0, fstatat(self->s.dirfd, "f", &st, 0));
+		EXPECT_EQ(as[i] ? 0666 : 02666, st.st_mode & 07777);
+	}
+}
+
 static unsigned long all_requests(struct fuse_server *s)
 {
 	unsigned long sum = 0;
@@ -299,7 +334,7 @@ static unsigned long all_requests(struct fuse_server *s)
 	return sum;
 }
 
-/* Privileges are looked after without a request: none for 1,000 writes. */
+/* 1,000 writes check and drop privileges without a request. */
 TEST_F_TIMEOUT(creds, writes_ask_nobody, IO_TIMEOUT)
 {
 	unsigned long before;
@@ -308,7 +343,7 @@ TEST_F_TIMEOUT(creds, writes_ask_nobody, IO_TIMEOUT)
 
 	fd = open(fuse_path(&self->s, "f"), O_RDWR);
 	ASSERT_LE(0, fd);
-	/* There is no FLUSH here: the kernel learns that now. */
+	/* The server has no FLUSH: let the kernel learn that now. */
 	close(dup(fd));
 	before = all_requests(&self->s);
 	pid = fork();
@@ -328,7 +363,7 @@ static const struct vfs_cap_data net_raw = {
 	.data[0].permitted = 1 << CAP_NET_RAW,
 };
 
-/* File capabilities are dropped by a write, of a privileged client too. */
+/* A write drops file capabilities, also a write by a privileged client. */
 TEST_F_TIMEOUT(creds, file_capabilities_fall, IO_TIMEOUT)
 {
 	char path[256];
@@ -361,7 +396,7 @@ TEST_F_TIMEOUT(creds, file_capabilities_fall, IO_TIMEOUT)
 	EXPECT_EQ(0, fuse_server_count(&self->s, FUSE_GETXATTR));
 }
 
-/* Use up what is free for a user without privileges. */
+/* Use up the blocks that unprivileged users can allocate. */
 static void fill_as_user(struct fuse_server *s)
 {
 	int fd = lower_open(s, "fill", O_RDWR | O_CREAT);
@@ -385,7 +420,9 @@ static void fill_as_user(struct fuse_server *s)
 		abort();
 }
 
-/* A client's write into a hole, whose blocks are new ones; 0 or its errno. */
+/*
+ * A client writes into a hole, which allocates blocks.  Returns 0 or its errno.
+ */
 static int write_new_block(FIXTURE_DATA(creds) *self, bool user, int flags,
 			   unsigned int i)
 {
@@ -405,12 +442,12 @@ static int write_new_block(FIXTURE_DATA(creds) *self, bool user, int flags,
 }
 
 struct client_write {
-	bool user;	/* or root */
-	uid_t server;	/* who attaches */
+	bool user;	/* the client is USER, not root */
+	uid_t server;	/* the user that attaches */
 	int want;	/* 0 or an errno */
 };
 
-/* Buffered, then direct. */
+/* Each write of @c, buffered and then direct */
 static void writes_of_each(struct __test_metadata *_metadata,
 			   FIXTURE_DATA(creds) *self,
 			   const struct client_write *c, unsigned int nr)
@@ -428,8 +465,8 @@ static void writes_of_each(struct __test_metadata *_metadata,
 }
 
 /*
- * What the lower file system permits is what it permits the task that attached,
- * not the client and not the mounter: here, blocks that are kept for root.
+ * The lower file system checks the task that attached, not the client and not
+ * the mounter: here for blocks that are reserved for root.
  */
 TEST_F_TIMEOUT(creds, reserved_blocks, IO_TIMEOUT)
 {
@@ -459,7 +496,10 @@ static int add_flag(struct fuse_server *s, const char *name, int flag, bool set)
 	return err ? errno : 0;
 }
 
-/* An open that is older than the lower file's immutability gains nothing by it. */
+/*
+ * An open that is older than the immutable flag of the lower file can do no
+ * more than a lower open of the same age.
+ */
 TEST_F_TIMEOUT(creds, immutable, IO_TIMEOUT)
 {
 	ssize_t ret;
@@ -477,7 +517,7 @@ TEST_F_TIMEOUT(creds, immutable, IO_TIMEOUT)
 	EXPECT_EQ(ret, pwrite(fd, "x", 1, 0));
 	EXPECT_EQ(err, errno);
 	EXPECT_EQ(1, pread(fd, self->buf, 1, 0));
-	/* And one that is younger is refused by the lower file system. */
+	/* A new open is refused by the lower file system. */
 	self->s.request = NULL;
 	EXPECT_EQ(-1, fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR));
 	EXPECT_EQ(EPERM, errno);
@@ -505,7 +545,7 @@ static int make_swap(struct fuse_server *s, const char *name)
 	return ret;
 }
 
-/* An open that is older than the lower file's use as swap cannot write to that. */
+/* An open from before the lower file became a swap file cannot write to it. */
 TEST_F_TIMEOUT(creds, swapfile, IO_TIMEOUT)
 {
 	char path[256];
@@ -532,7 +572,9 @@ TEST_F_TIMEOUT(creds, swapfile, IO_TIMEOUT)
 	close(fd);
 }
 
-/* A small ext4 with quota in the place of the server's directory, in this namespace. */
+/*
+ * Mount a small ext4 with quota over the server's directory, in this namespace.
+ */
 static int mount_with_quota(struct fuse_server *s, const char *image)
 {
 	char cmd[512];
@@ -553,8 +595,8 @@ static int mount_with_quota(struct fuse_server *s, const char *image)
 }
 
 /*
- * Quota is that of the file's owner, and who may go beyond it is for the task that
- * attached to say: EDQUOT, unless that is root.
+ * The quota is that of the file's owner.  Only if root attached may a write
+ * exceed it; otherwise it is EDQUOT.
  */
 TEST_F_TIMEOUT(creds, quota, IO_TIMEOUT)
 {
@@ -562,7 +604,7 @@ TEST_F_TIMEOUT(creds, quota, IO_TIMEOUT)
 		{ true, 0, 0 }, { false, 0, 0 },
 		{ true, USER, EDQUOT }, { false, USER, EDQUOT },
 	};
-	/* In KiB: all that the file has now. */
+	/* In KiB: the present size of the file */
 	struct if_dqblk limit = {
 		.dqb_bhardlimit = LEN / KIB,
 		.dqb_bsoftlimit = LEN / KIB,

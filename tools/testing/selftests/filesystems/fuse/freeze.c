@@ -11,8 +11,9 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
-#include "io_async.h"
+#include "async_test.h"
 #include "io_test.h"
+#include "../../kselftest_harness.h"
 
 #define LEN	(16 * PAGE)
 
@@ -24,7 +25,7 @@ FIXTURE(freeze) {
 	pid_t guard;
 };
 
-/* Nothing may stay frozen, however the test ends. */
+/* A child that thaws the file system, however the test ends. */
 static pid_t guard_start(int top)
 {
 	pid_t parent = getpid(), pid = fork();
@@ -50,18 +51,16 @@ FIXTURE_SETUP(freeze)
 {
 	sigset_t set;
 
-	/* Blocked before the guard can get it. */
+	/* The signal is blocked before the guard exists. */
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 
-	ASSERT_EQ(0, fuse_server_start(&self->s));
-	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	self->fd = serve_file(&self->s, OPEN_PASSTHROUGH, LEN);
 	self->buf = pages(LEN);
 	ASSERT_NE(NULL, self->buf);
-	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
 	ASSERT_LE(0, self->fd);
-	/* Warm: a read that has to look for blocks is another matter. */
+	/* Fill the page cache: a read that has to map blocks may wait for the thaw. */
 	ASSERT_EQ(LEN, pread(self->fd, self->buf, LEN, 0));
 	self->top = open(getenv("FUSE_TEST_LOWER") ?: "/", O_RDONLY | O_CLOEXEC);
 	self->guard = guard_start(self->top);
@@ -81,7 +80,10 @@ FIXTURE_TEARDOWN(freeze)
 	fuse_server_stop(&self->s);
 }
 
-/* 0, or -1 where this lower file system cannot be frozen, or is not ours to. */
+/*
+ * Returns 0, or -1 if the lower file system cannot be frozen or FUSE_TEST_LOWER
+ * is unset.
+ */
 static int freeze_lower(FIXTURE_DATA(freeze) *self)
 {
 	if (!getenv("FUSE_TEST_LOWER"))
@@ -132,7 +134,7 @@ static void call_store(void *arg)
 	io->ret = PAGE;
 }
 
-/* A write waits and is there after the thaw; reads by any handle go on meanwhile. */
+/* A write waits for the thaw and then completes; reads go on meanwhile. */
 TEST_F_TIMEOUT(freeze, write_waits_read_passes, IO_TIMEOUT)
 {
 	struct one_io io = { .fd = self->fd, .buf = self->buf };
@@ -168,7 +170,7 @@ TEST_F_TIMEOUT(freeze, nowait_write, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, PAGE, 1));
 }
 
-/* A splice waits with the pipe free for others: freeze protection is taken first. */
+/* A waiting splice does not hold the pipe lock: it takes freeze protection first. */
 TEST_F_TIMEOUT(freeze, splice_waits, IO_TIMEOUT)
 {
 	struct one_io io = { .fd = self->fd };
@@ -190,7 +192,7 @@ TEST_F_TIMEOUT(freeze, splice_waits, IO_TIMEOUT)
 	close(p[1]);
 }
 
-/* A store to a clean page of a shared mapping waits, too. */
+/* A store to a clean page of a shared mapping waits for the thaw. */
 TEST_F_TIMEOUT(freeze, mapping_waits, IO_TIMEOUT)
 {
 	struct blocker b;
@@ -207,7 +209,7 @@ TEST_F_TIMEOUT(freeze, mapping_waits, IO_TIMEOUT)
 	munmap(io.buf, LEN);
 }
 
-/* io_uring: a write that waits is overtaken by a read, and ends after the thaw. */
+/* io_uring: a read completes while a write waits, which completes after the thaw. */
 TEST_F_TIMEOUT(freeze, uring_out_of_order, IO_TIMEOUT)
 {
 	struct io_uring_cqe cqe;
@@ -238,7 +240,10 @@ TEST_F_TIMEOUT(freeze, uring_out_of_order, IO_TIMEOUT)
 	uring_destroy(&u);
 }
 
-/* Direct async writes in flight are done when the freeze is; a freeze balances with them. */
+/*
+ * FIFREEZE waits for direct async writes in flight; their freeze protection is
+ * released.
+ */
 TEST_F_TIMEOUT(freeze, aio_before_freeze, IO_TIMEOUT)
 {
 	static struct iocb iocb[16], *p[16];
@@ -259,7 +264,7 @@ TEST_F_TIMEOUT(freeze, aio_before_freeze, IO_TIMEOUT)
 		}
 		ASSERT_EQ(16, aio_submit(ctx, 16, p));
 		FREEZE_OR_SKIP(self);
-		/* Freezing waited for the writers. */
+		/* FIFREEZE waited for the writers. */
 		ASSERT_EQ(16, aio_wait(ctx, 16, ev));
 		EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 2 + round));
 		thaw_lower(self);
@@ -267,7 +272,10 @@ TEST_F_TIMEOUT(freeze, aio_before_freeze, IO_TIMEOUT)
 	EXPECT_EQ(0, aio_destroy(ctx));
 }
 
-/* Who is killed while it waits for the thaw dies then at the latest, nothing or all written. */
+/*
+ * A process that is killed while it waits dies at the latest after the thaw,
+ * and has written all or nothing.
+ */
 TEST_F_TIMEOUT(freeze, killed_while_waiting, IO_TIMEOUT)
 {
 	int status;
@@ -287,7 +295,7 @@ TEST_F_TIMEOUT(freeze, killed_while_waiting, IO_TIMEOUT)
 	EXPECT_TRUE(WIFSIGNALED(status));
 	EXPECT_TRUE(lower_differs(&self->s, "f", 0, PAGE, 1) == -1 ||
 		    lower_differs(&self->s, "f", 0, PAGE, 2) == -1);
-	/* And its protection is given back: another freeze comes through. */
+	/* The killed process released its freeze protection: the next freeze succeeds. */
 	ASSERT_EQ(0, freeze_lower(self));
 	thaw_lower(self);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A FUSE server in a thread, on /dev/fuse itself: the files of one directory,
- * each open answered as the test wants it.  It counts requests by opcode.
+ * A FUSE server in a thread, on /dev/fuse itself.  It serves the files of one
+ * directory, answers each open as the test asks, and counts requests by opcode.
  */
 #ifndef _SELFTESTS_FUSE_SERVER_H
 #define _SELFTESTS_FUSE_SERVER_H
@@ -14,7 +14,7 @@
 #include <linux/fuse.h>
 
 #define FUSE_SERVER_OPCODES	64
-#define FUSE_SERVER_NODES	64
+#define FUSE_SERVER_NODES	256
 #define FUSE_SERVER_HELD	64
 #define FUSE_SERVER_BUF		(1 << 20)
 
@@ -25,68 +25,98 @@ enum fuse_server_open {
 	OPEN_BACKING_ID,	/* FUSE_DEV_IOC_BACKING_OPEN */
 };
 
+/* A name that an answer has mentioned, and what is attached to its inode. */
+struct fuse_server_node {
+	char *name;		/* path below the served directory */
+	uint64_t ops;		/* FUSE_PASSTHROUGH_OP(); 0: attach nothing */
+	uint32_t flags;		/* FUSE_PASSTHROUGH_RDONLY */
+	const char *lower;	/* another name below; NULL: the same */
+};
+
 struct fuse_server {
 	/* Set before fuse_server_start(). */
 	bool writeback;			/* negotiate FUSE_WRITEBACK_CACHE */
+	bool xattrs;			/* serve extended attributes */
 	unsigned int attr_valid;	/* seconds, of attributes and entries */
+	bool entries_expire;		/* entries at once; attributes do not */
 	bool owner_only;		/* mount without allow_other */
-	/* Has the last word on the answer to INIT. */
+	bool permissions;		/* mount with default_permissions */
+	/* May change the answer to INIT. */
 	void (*init)(struct fuse_server *s, struct fuse_init_out *out);
 
-	/* Where it is mounted; the directory that it serves. */
+	/* Mount point and served directory */
 	char mnt[64];
 	char lower[128];
 	int dirfd;
 	int dev;
-	uint64_t init_flags;		/* both sides have these */
+	uint64_t init_flags;		/* negotiated flags */
 
-	/* How the next opens are answered. */
+	/* How the next opens are answered */
 	enum fuse_server_open how;
-	uint32_t open_flags;		/* FOPEN_* beside that */
+	uint32_t open_flags;		/* further FOPEN_* flags */
 	int open_mode;			/* of the lower file; -1: the client's */
-	const char *open_lower;		/* another lower file; NULL: its own */
+	const char *open_lower;		/* another name below; NULL: the same */
 
 	/*
-	 * Sees each request first, in the thread that serves.  True: it has been
-	 * answered, or will be, by fuse_server_reply().
+	 * Requests whose answers attach to the inode what its node says,
+	 * FUSE_PASSTHROUGH_OP(); by default all.
+	 */
+	uint64_t attach_in;
+	uint64_t new_ops;		/* ops of new nodes */
+
+	/*
+	 * Sees each request first, in the server thread.  Returns true if the
+	 * request has been answered, or will be by fuse_server_reply().
 	 */
 	bool (*request)(struct fuse_server *s, const struct fuse_in_header *in);
-	void *arg;			/* for these two */
+	void *arg;			/* for init() and request() */
 
-	/* The rest is the thread's, see the functions. */
+	/* For the functions below */
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t change;
 	unsigned long count[FUSE_SERVER_OPCODES];
 	int open_error;			/* errno of the last failed attach */
+	int inode_error;		/* the same, of an attach to an inode */
 	bool hold;
 	unsigned char hold_last;
 	unsigned int nr_held;
 	void *held[FUSE_SERVER_HELD];
-	char *nodes[FUSE_SERVER_NODES];
+	struct fuse_server_node nodes[FUSE_SERVER_NODES];
 };
 
-/* In a mount namespace of its own.  0 or a negative errno. */
+/* Mount in a new mount namespace. Returns 0 or a negative errno. */
 int fuse_server_start(struct fuse_server *s);
-/* Unmount, end the thread, remove both directories and what is in them. */
+/* Unmount, end the thread, remove both directories and their contents. */
 void fuse_server_stop(struct fuse_server *s);
 /* Abort the connection: the server is gone, the mount stays. */
 void fuse_server_die(struct fuse_server *s);
 
-/* 0 or a negative errno of the answer; of writing it, as is returned. */
+/*
+ * @error is 0 or a negative errno.  Returns 0 or the negative errno of the
+ * write.
+ */
 int fuse_server_reply(struct fuse_server *s, uint64_t unique, int error,
 		      const void *out, size_t len);
-/* Attributes of a lower file, as answers have them.  0 or a negative errno. */
+/* Fill in the attributes of a lower file. Returns 0 or a negative errno. */
 int fuse_server_attr(struct fuse_server *s, uint64_t nodeid, const char *name,
 		     struct fuse_attr *a);
 
+/* The node id of a name, which is made if there is none. "." is the root. */
+uint64_t fuse_server_nodeid(struct fuse_server *s, const char *name);
+/* The node itself, to say what answers attach to its inode. */
+struct fuse_server_node *fuse_server_node(struct fuse_server *s, const char *name);
+
 unsigned long fuse_server_count(struct fuse_server *s, int opcode);
-/* Wait until there were that many of these requests. */
+/* All requests except FORGET and INTERRUPT. */
+unsigned long fuse_server_requests(struct fuse_server *s);
+/* Wait until the server has got @count of these requests. */
 void fuse_server_wait(struct fuse_server *s, int opcode, unsigned long count);
 
 /*
- * Keep back WRITE requests whose last byte is this, from now on; let them go.
- * Writeback may begin while a page is still being filled: not to be held.
+ * Hold WRITE requests whose last byte is @last, until fuse_server_release().
+ * Writeback may begin while a page is still being filled: such a WRITE is not
+ * held.
  */
 void fuse_server_hold(struct fuse_server *s, unsigned char last);
 void fuse_server_wait_held(struct fuse_server *s, unsigned int nr);

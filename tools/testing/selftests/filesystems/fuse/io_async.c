@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Native AIO and io_uring: data, completions, and what they cost. */
+/* Native AIO and io_uring: data, completions and cost */
 #define _GNU_SOURCE
 #include <poll.h>
 #include <signal.h>
@@ -11,8 +11,9 @@
 #include <sys/wait.h>
 #include <linux/fs.h>
 
-#include "io_async.h"
+#include "async_test.h"
 #include "io_test.h"
+#include "../../kselftest_harness.h"
 
 #define NR	64
 #define LEN	(NR * BLOCK)
@@ -21,7 +22,7 @@ FIXTURE(io_async) {
 	struct fuse_server s;
 	char *buf;
 	int fd;
-	bool o_direct;		/* the lower file can O_DIRECT */
+	bool o_direct;		/* the lower file has O_DIRECT */
 };
 
 FIXTURE_VARIANTS_HOW(io_async);
@@ -30,18 +31,16 @@ FIXTURE_SETUP(io_async)
 {
 	int lower;
 
-	ASSERT_EQ(0, fuse_server_start(&self->s));
-	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	self->fd = serve_file(&self->s, variant->how, LEN);
+	ASSERT_LE(0, self->fd);
 	self->buf = pages(LEN);
 	ASSERT_NE(NULL, self->buf);
 	lower = lower_open(&self->s, "f", O_RDWR | O_DIRECT);
 	self->o_direct = variant->how != OPEN_PASSTHROUGH || lower >= 0;
 	close(lower);
-	self->fd = fs_open(&self->s, variant->how, "f", O_RDWR);
-	ASSERT_LE(0, self->fd);
 }
 
-/* No poll: a regular file is ready, and asking the server would cost a request. */
+/* No POLL requests: a regular file is always ready. */
 FIXTURE_TEARDOWN(io_async)
 {
 	if (variant->how == OPEN_PASSTHROUGH) {
@@ -52,13 +51,52 @@ FIXTURE_TEARDOWN(io_async)
 	fuse_server_stop(&self->s);
 }
 
-/* A permutation of 0..NR-1, so that neighbours are far apart. */
+/* A permutation of 0..NR-1 that moves neighbours far apart. */
 static unsigned int shuffled(unsigned int i)
 {
 	return (i * 37 + 11) % NR;
 }
 
-/* NR native AIO requests in flight complete once each, with their own bytes. */
+/* Rounds write and read in turn; rounds from 4 on use O_DIRECT. */
+static unsigned int rounds(FIXTURE_DATA(io_async) *self)
+{
+	return self->o_direct ? 8 : 4;
+}
+
+static bool round_writes(unsigned int round)
+{
+	return !(round & 1);
+}
+
+static unsigned int round_seed(unsigned int round)
+{
+	return 2 + round / 2;
+}
+
+/* Returns 0, or -1 if the file cannot be switched to O_DIRECT. */
+static int round_begin(FIXTURE_DATA(io_async) *self, unsigned int round)
+{
+	if (round_writes(round))
+		pattern(self->buf, LEN, 0, round_seed(round));
+	else
+		memset(self->buf, 0, LEN);
+	return round == 4 ? fcntl(self->fd, F_SETFL, O_DIRECT) : 0;
+}
+
+/*
+ * Returns -1, or where the data differ from what the round wrote or should have
+ * read.
+ */
+static long round_differs(FIXTURE_DATA(io_async) *self, unsigned int round)
+{
+	unsigned int seed = round_seed(round);
+
+	return round_writes(round) ?
+		lower_differs(&self->s, "f", 0, LEN, seed) :
+		pattern_differs(self->buf, LEN, 0, seed);
+}
+
+/* NR native AIO requests in flight complete once each, with the right data. */
 TEST_F_TIMEOUT(io_async, aio_many, IO_TIMEOUT)
 {
 	static struct io_event ev[NR];
@@ -69,20 +107,11 @@ TEST_F_TIMEOUT(io_async, aio_many, IO_TIMEOUT)
 
 	ASSERT_EQ(0, aio_setup(NR, &ctx));
 	/* Buffered and direct; plain and vectored; write, then read. */
-	for (round = 0; round < 8; round++) {
-		bool write_it = !(round & 1), vector = round & 2;
-		unsigned int seed = 2 + round / 2;
+	for (round = 0; round < rounds(self); round++) {
+		bool write_it = round_writes(round), vector = round & 2;
 		bool seen[NR] = {};
 
-		if (round == 4) {
-			if (!self->o_direct)
-				break;
-			ASSERT_EQ(0, fcntl(self->fd, F_SETFL, O_DIRECT));
-		}
-		if (write_it)
-			pattern(self->buf, LEN, 0, seed);
-		else
-			memset(self->buf, 0, LEN);
+		ASSERT_EQ(0, round_begin(self, round));
 		for (i = 0; i < NR; i++) {
 			unsigned int n = shuffled(i);
 			char *b = self->buf + n * BLOCK;
@@ -107,16 +136,12 @@ TEST_F_TIMEOUT(io_async, aio_many, IO_TIMEOUT)
 			ASSERT_FALSE(seen[ev[i].data]);
 			seen[ev[i].data] = true;
 		}
-		if (write_it) {
-			EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, seed));
-		} else {
-			EXPECT_EQ(-1, pattern_differs(self->buf, LEN, 0, seed));
-		}
+		EXPECT_EQ(-1, round_differs(self, round));
 	}
 	EXPECT_EQ(0, aio_destroy(ctx));
 }
 
-/* The same by io_uring, and with registered files and buffers. */
+/* The same for io_uring, with and without registered files and buffers */
 TEST_F_TIMEOUT(io_async, uring_many, IO_TIMEOUT)
 {
 	struct io_uring_cqe cqe;
@@ -127,25 +152,16 @@ TEST_F_TIMEOUT(io_async, uring_many, IO_TIMEOUT)
 	ASSERT_EQ(0, uring_setup(&u, NR));
 	ASSERT_EQ(0, uring_register(&u, IORING_REGISTER_BUFFERS, &iov, 1));
 	ASSERT_EQ(0, uring_register(&u, IORING_REGISTER_FILES, &self->fd, 1));
-	for (round = 0; round < 8; round++) {
-		bool write_it = !(round & 1), fixed = round & 2;
-		unsigned int seed = 2 + round / 2;
+	for (round = 0; round < rounds(self); round++) {
+		bool write_it = round_writes(round), fixed = round & 2;
 		bool seen[NR] = {};
 		int op;
 
-		if (round == 4) {
-			if (!self->o_direct)
-				break;
-			ASSERT_EQ(0, fcntl(self->fd, F_SETFL, O_DIRECT));
-		}
 		if (fixed)
 			op = write_it ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
 		else
 			op = write_it ? IORING_OP_WRITE : IORING_OP_READ;
-		if (write_it)
-			pattern(self->buf, LEN, 0, seed);
-		else
-			memset(self->buf, 0, LEN);
+		ASSERT_EQ(0, round_begin(self, round));
 		for (i = 0; i < NR; i++) {
 			unsigned int n = shuffled(i);
 			struct io_uring_sqe *sqe;
@@ -164,16 +180,14 @@ TEST_F_TIMEOUT(io_async, uring_many, IO_TIMEOUT)
 			ASSERT_FALSE(seen[cqe.user_data]);
 			seen[cqe.user_data] = true;
 		}
-		if (write_it) {
-			EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, seed));
-		} else {
-			EXPECT_EQ(-1, pattern_differs(self->buf, LEN, 0, seed));
-		}
+		EXPECT_EQ(-1, round_differs(self, round));
 	}
 	uring_destroy(&u);
 }
 
-/* A link orders write, fsync and read; a drained request sees all before it. */
+/*
+ * Linked requests run in order; a drained request runs after all earlier ones.
+ */
 TEST_F_TIMEOUT(io_async, linked_and_drained, IO_TIMEOUT)
 {
 	char *out = pages(BLOCK), *in = pages(BLOCK);
@@ -218,7 +232,9 @@ TEST_F_TIMEOUT(io_async, linked_and_drained, IO_TIMEOUT)
 	uring_destroy(&u);
 }
 
-/* Descriptors closed right after submission: the requests finish all the same. */
+/*
+ * Requests finish even if their descriptors are closed right after submission.
+ */
 TEST_F_TIMEOUT(io_async, close_before_completion, IO_TIMEOUT)
 {
 	static struct io_event ev[NR];
@@ -265,11 +281,14 @@ TEST_F_TIMEOUT(io_async, close_before_completion, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 3));
 	uring_destroy(&u);
 
-	/* The last reference is gone: the server is told. */
+	/* RELEASE follows the last reference. */
 	fuse_server_wait(&self->s, FUSE_RELEASE, 2);
 }
 
-/* Cancelling in flight gives each request one result: done, or ECANCELED. */
+/*
+ * Each request that is cancelled in flight gives one result: success or
+ * ECANCELED.
+ */
 TEST_F_TIMEOUT(io_async, cancel, IO_TIMEOUT)
 {
 	bool seen[2 * NR] = {};
@@ -309,7 +328,10 @@ TEST_F_TIMEOUT(io_async, cancel, IO_TIMEOUT)
 	uring_destroy(&u);
 }
 
-/* A process that exits, or is killed, with requests in flight leaves no open. */
+/*
+ * A process that exits or is killed with requests in flight leaves no open
+ * file.
+ */
 TEST_F_TIMEOUT(io_async, exit_in_flight, IO_TIMEOUT)
 {
 	unsigned int i, round;
@@ -405,7 +427,7 @@ TEST_F_TIMEOUT(io_async, rlimit_fsize, IO_TIMEOUT)
 	EXPECT_EQ(0, aio_destroy(ctx));
 }
 
-/* Async writes at the end: each one's bytes are within the size once it is done. */
+/* After an async write at the end of the file, the size covers its data. */
 TEST_F_TIMEOUT(io_async, extending, IO_TIMEOUT)
 {
 	static struct iocb iocb[NR], *p[NR];
@@ -437,19 +459,19 @@ TEST_F_TIMEOUT(io_async, extending, IO_TIMEOUT)
 	EXPECT_EQ(0, aio_destroy(ctx));
 }
 
-/* What io_uring asks of the lower file system itself, on passthrough only. */
+/* io_uring on passthrough files: no needless worker threads, no POLL */
 FIXTURE(nowait) {
 	struct fuse_server s;
 	struct uring u;
 	char *buf;
 	int fd;
-	bool can;		/* the lower file knows IOCB_NOWAIT */
-	bool can_write;		/* for buffered writes, too */
+	bool can;		/* the lower file can read with RWF_NOWAIT */
+	bool can_write;		/* and can overwrite with it */
 };
 
 /*
- * Can a file be overwritten so?  A lower file system may wait to note that the
- * time went on: a refusal counts within one tick of its clock.
+ * Can RWF_NOWAIT overwrite the file?  A lower file system may block to update
+ * timestamps: only a refusal within one clock tick counts.
  */
 static bool can_overwrite(int fd, char *buf)
 {
@@ -472,7 +494,7 @@ FIXTURE_SETUP(nowait)
 	struct iovec iov;
 
 	ASSERT_EQ(0, fuse_server_start(&self->s));
-	/* Where Btrfs copies on write, it always waits. */
+	/* Btrfs always waits for copy on write. */
 	lower = lower_open(&self->s, "f", O_RDWR | O_CREAT);
 	ASSERT_LE(0, lower);
 	ioctl(lower, FS_IOC_SETFLAGS, &nocow);
@@ -484,7 +506,10 @@ FIXTURE_SETUP(nowait)
 
 	lower = lower_open(&self->s, "f", O_RDWR);
 	iov = (struct iovec){ self->buf, BLOCK };
-	/* What is there: it may be written, and the read refused. */
+	/*
+	 * The data of the file: can_overwrite() writes it, even if the read was
+	 * refused.
+	 */
 	pattern(self->buf, BLOCK, 0, 1);
 	self->can = preadv2(lower, &iov, 1, 0, RWF_NOWAIT) == BLOCK;
 	self->can_write = can_overwrite(lower, self->buf);
@@ -503,7 +528,9 @@ FIXTURE_TEARDOWN(nowait)
 	fuse_server_stop(&self->s);
 }
 
-/* Reads that hit the page cache finish in the submitter: no worker thread, no poll. */
+/*
+ * Reads from the page cache finish in the submitter: no worker thread, no poll.
+ */
 TEST_F_TIMEOUT(nowait, read_hit, IO_TIMEOUT)
 {
 	unsigned int i;
@@ -521,8 +548,8 @@ TEST_F_TIMEOUT(nowait, read_hit, IO_TIMEOUT)
 enum { TICK = 100, FAILED };
 
 /*
- * An overwrite by a process of its own: how many workers it took, or TICK if the
- * time of the file went on meanwhile: to note that a lower file system may wait.
+ * Overwrite in a new process.  Returns the number of worker threads, or TICK if
+ * the clock advanced meanwhile: a lower file system may wait to update times.
  */
 static int workers_of_write(int fd, int lower, const char *buf, off_t off)
 {
@@ -540,7 +567,9 @@ static int workers_of_write(int fd, int lower, const char *buf, off_t off)
 		TICK : uring_workers();
 }
 
-/* So do overwrites, where the lower file system can write buffered without waiting. */
+/*
+ * So do overwrites, if the lower file system has non-blocking buffered writes.
+ */
 TEST_F_TIMEOUT(nowait, write_hit, IO_TIMEOUT)
 {
 	int lower = lower_open(&self->s, "f", O_RDONLY);
@@ -571,7 +600,9 @@ TEST_F_TIMEOUT(nowait, write_hit, IO_TIMEOUT)
 	close(lower);
 }
 
-/* A direct read is queued by the submitter, too, and many are in flight at once. */
+/*
+ * Direct reads are queued by the submitter too, and many are in flight at once.
+ */
 TEST_F_TIMEOUT(nowait, direct_read, IO_TIMEOUT)
 {
 	struct rusage before, after;
@@ -579,7 +610,7 @@ TEST_F_TIMEOUT(nowait, direct_read, IO_TIMEOUT)
 	unsigned int i;
 	int lower;
 
-	/* Blocks that are known and on disk: nothing to wait for. */
+	/* The blocks are mapped and on disk: nothing to wait for. */
 	ASSERT_EQ(0, fsync(self->fd));
 	lower = lower_open(&self->s, "f", O_RDWR | O_DIRECT);
 	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, O_DIRECT));
@@ -603,13 +634,18 @@ TEST_F_TIMEOUT(nowait, direct_read, IO_TIMEOUT)
 	}
 	if (self->can) {
 		EXPECT_EQ(0, uring_workers());
-		/* Whoever waits for each read sleeps in most. */
+		/*
+		 * A submitter that waits for each read would sleep in most of
+		 * them.
+		 */
 		EXPECT_GT(NR / 2, after.ru_nvcsw - before.ru_nvcsw);
 	}
 	EXPECT_EQ(-1, pattern_differs(self->buf, LEN, 0, 1));
 }
 
-/* A page cache miss is served, by whatever worker, and never by asking the server. */
+/*
+ * A read that misses the page cache runs in a worker or inline, without a READ.
+ */
 TEST_F_TIMEOUT(nowait, read_miss, IO_TIMEOUT)
 {
 	int lower = lower_open(&self->s, "f", O_RDWR);
@@ -626,7 +662,7 @@ TEST_F_TIMEOUT(nowait, read_miss, IO_TIMEOUT)
 	close(lower);
 }
 
-/* poll, epoll and IORING_OP_POLL_ADD say ready, as for any regular file. */
+/* poll, epoll and IORING_OP_POLL_ADD report ready, as for any regular file. */
 TEST_F_TIMEOUT(nowait, poll_is_local, IO_TIMEOUT)
 {
 	struct pollfd pfd = { .fd = self->fd, .events = POLLIN | POLLOUT };
@@ -640,7 +676,7 @@ TEST_F_TIMEOUT(nowait, poll_is_local, IO_TIMEOUT)
 	close(ep);
 }
 
-/* Completions reach an eventfd, once each, of native AIO as well. */
+/* Each completion signals an eventfd once, with native AIO too. */
 TEST_F_TIMEOUT(nowait, eventfd, IO_TIMEOUT)
 {
 	int efd = eventfd(0, EFD_CLOEXEC);
@@ -668,7 +704,7 @@ TEST_F_TIMEOUT(nowait, eventfd, IO_TIMEOUT)
 	close(efd);
 }
 
-/* A bad buffer, and a closed descriptor, end a request with its error alone. */
+/* A bad buffer or a closed descriptor fails only its own request. */
 TEST_F_TIMEOUT(nowait, errors, IO_TIMEOUT)
 {
 	char *hole = pages(BLOCK);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Data of every synchronous way to read and write, limits and errors included. */
+/* Data, limits and errors of each synchronous way to read and write */
 #define _GNU_SOURCE
 #include <linux/falloc.h>
 #include <linux/fs.h>
@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "io_test.h"
+#include "../../kselftest_harness.h"
 
 #define LEN	(64 * KIB + 123)
 
@@ -84,7 +85,7 @@ static bool way_moves(enum way way)
 	return way == WAY_RW || way == WAY_V || way == WAY_PV2_CUR;
 }
 
-/* Each way to read gives the lower file's bytes and moves the offset rightly. */
+/* Each way to read returns the lower file's bytes and moves the file offset. */
 TEST_F_TIMEOUT(io_data, reads, IO_TIMEOUT)
 {
 	int fd = fs_open(&self->s, variant->how, "f", O_RDONLY);
@@ -142,7 +143,7 @@ TEST_F_TIMEOUT(io_data, writes, IO_TIMEOUT)
 	close(fd);
 }
 
-/* At, across and beyond the end reads are short, in a hole they are zero. */
+/* Reads at, across and beyond the end are short; reads of a hole are zero. */
 TEST_F_TIMEOUT(io_data, end_of_file, IO_TIMEOUT)
 {
 	int fd = fs_open(&self->s, variant->how, "f", O_RDWR);
@@ -164,7 +165,10 @@ TEST_F_TIMEOUT(io_data, end_of_file, IO_TIMEOUT)
 	close(fd);
 }
 
-/* O_APPEND counts when the write is made: at open, set and cleared later, RWF_APPEND. */
+/*
+ * O_APPEND applies at the write, be it set at open, set or cleared later, or
+ * RWF_APPEND.
+ */
 TEST_F_TIMEOUT(io_data, append, IO_TIMEOUT)
 {
 	int fd = fs_open(&self->s, variant->how, "empty", O_RDWR | O_APPEND);
@@ -218,7 +222,7 @@ static void *append_records(void *arg)
 	return NULL;
 }
 
-/* Many appenders on opens of their own lose and tear no record. */
+/* Many appenders, each with its own open, neither lose nor tear records. */
 TEST_F_TIMEOUT(io_data, append_many, IO_TIMEOUT)
 {
 	unsigned int next[WRITERS] = {}, id, nr, i;
@@ -283,7 +287,7 @@ TEST_F_TIMEOUT(io_data, rlimit_fsize, IO_TIMEOUT)
 	close(fd);
 }
 
-/* What fallocate and hole punching do to the file is seen by the next read. */
+/* The next read sees the effect of fallocate and hole punching. */
 TEST_F_TIMEOUT(io_data, fallocate, IO_TIMEOUT)
 {
 	int fd = fs_open(&self->s, variant->how, "f", O_RDWR);
@@ -318,7 +322,7 @@ TEST_F_TIMEOUT(io_data, fallocate, IO_TIMEOUT)
 	close(fd);
 }
 
-/* What a shell prints, once it has ended well; "" otherwise. */
+/* The output of a shell command; "" if it failed. */
 static const char *shell(const char *fmt, ...)
 {
 	static char out[256];
@@ -338,7 +342,7 @@ static const char *shell(const char *fmt, ...)
 	return pclose(f) ? "" : out;
 }
 
-/* cp, cat, wc and tail are right about what was written a moment before. */
+/* cp, cat, wc and tail see data that was just written. */
 TEST_F_TIMEOUT(io_data, programs, IO_TIMEOUT)
 {
 	int fd = fs_open(&self->s, variant->how, "f", O_RDWR | O_APPEND);
@@ -365,11 +369,11 @@ TEST_F_TIMEOUT(io_data, programs, IO_TIMEOUT)
 	close(fd);
 }
 
-/* What only holds for passthrough: the same results as on the lower file. */
+/* Passthrough only: results are the same as on the lower file. */
 FIXTURE(same) {
 	struct fuse_server s;
 	char *buf;
-	int fd[2];		/* through FUSE; a lower file of its own */
+	int fd[2];		/* through FUSE; another lower file */
 };
 
 FIXTURE_SETUP(same)
@@ -393,7 +397,7 @@ FIXTURE_TEARDOWN(same)
 	fuse_server_stop(&self->s);
 }
 
-/* fcntl(O_DIRECT) works at once, and its alignment is the lower file system's. */
+/* fcntl(O_DIRECT) applies at once, with the lower file system's alignment. */
 TEST_F_TIMEOUT(same, direct_alignment, IO_TIMEOUT)
 {
 	static const size_t off[] = { 0, 4096, 512, 1, 256 };
@@ -437,13 +441,15 @@ TEST_F_TIMEOUT(same, direct_alignment, IO_TIMEOUT)
 	}
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 1));
 
-	/* And back: buffered I/O has no alignment. */
+	/* Buffered I/O again needs no alignment. */
 	ASSERT_EQ(0, fcntl(self->fd[0], F_SETFL, 0));
 	EXPECT_EQ(1, pread(self->fd[0], self->buf + 1, 1, 3));
 	EXPECT_EQ(pattern_at(3, 1), (unsigned char)self->buf[1]);
 }
 
-/* RWF_NOWAIT and RWF_HIPRI end as they do on the lower file, cached or not. */
+/*
+ * RWF_NOWAIT and RWF_HIPRI give the results of the lower file, cached or not.
+ */
 TEST_F_TIMEOUT(same, rwf_flags, IO_TIMEOUT)
 {
 	static const int flags[] = { RWF_NOWAIT, RWF_HIPRI, RWF_NOWAIT | RWF_HIPRI,
@@ -462,7 +468,10 @@ TEST_F_TIMEOUT(same, rwf_flags, IO_TIMEOUT)
 
 			ASSERT_EQ(0, fsync(fd));
 			ASSERT_EQ(0, fcntl(fd, F_SETFL, o_direct ? O_DIRECT : 0));
-			/* Through the lower file: fadvise has its own test. */
+			/*
+			 * On the lower file: passthrough of fadvise has its own
+			 * test.
+			 */
 			if (cold) {
 				int lower = lower_open(&self->s, n & 1 ? "twin" : "f",
 						       O_RDWR);
@@ -477,8 +486,8 @@ TEST_F_TIMEOUT(same, rwf_flags, IO_TIMEOUT)
 			e[n] = errno;
 		}
 		/*
-		 * Dropping the cache is only advice: whether a page is still
-		 * there, the two files may answer differently.
+		 * Dropping the cache is only advice: results may differ if one
+		 * file still has a page in the cache.
 		 */
 		if (cold && (flags[i] & RWF_NOWAIT))
 			for (n = 0; n < 4; n++)
@@ -496,7 +505,10 @@ TEST_F_TIMEOUT(same, rwf_flags, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 1));
 }
 
-/* A user page that is not there makes I/O short, or EFAULT, as on the lower file. */
+/*
+ * An unmapped page in the buffer gives short I/O or EFAULT, as on the lower
+ * file.
+ */
 TEST_F_TIMEOUT(same, faults, IO_TIMEOUT)
 {
 	char *p = pages(3 * 4096);
@@ -540,7 +552,49 @@ TEST_F_TIMEOUT(same, faults, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 1));
 }
 
-/* Beyond what the lower file system can hold a write gets its EFBIG. */
+/*
+ * Write two direct blocks at @off to each file, only the first of them from
+ * mapped memory: both calls give the same result.  Written data and file have
+ * pattern 1.
+ */
+static void half_a_buffer(struct __test_metadata *_metadata,
+			  FIXTURE_DATA(same) *self, off_t off, int flags)
+{
+	char *p = pages(2 * BLOCK);
+	ssize_t r[2];
+	int e[2], n;
+
+	ASSERT_EQ(0, munmap(p + BLOCK, BLOCK));
+	pattern(p, BLOCK, off, 1);
+	for (n = 0; n < 2; n++) {
+		ASSERT_EQ(0, fcntl(self->fd[n], F_SETFL, O_DIRECT | flags));
+		errno = 0;
+		r[n] = pwrite(self->fd[n], p, 2 * BLOCK, off);
+		e[n] = errno;
+	}
+	EXPECT_EQ(r[1], r[0]);
+	EXPECT_EQ(e[1], e[0]);
+	EXPECT_EQ(size_of(self->fd[1]), size_of(self->fd[0]));
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, size_of(self->fd[0]), 1));
+}
+
+/*
+ * A direct write whose buffer ends in an unmapped page does not change later
+ * data.
+ */
+TEST_F_TIMEOUT(same, faults_direct, IO_TIMEOUT)
+{
+	half_a_buffer(_metadata, self, BLOCK, 0);
+	EXPECT_EQ(LEN, size_of(self->fd[0]));
+}
+
+/* An append with such a buffer appends nothing twice. */
+TEST_F_TIMEOUT(same, faults_append, IO_TIMEOUT)
+{
+	half_a_buffer(_metadata, self, LEN, O_APPEND);
+}
+
+/* A write beyond the maximum file size of the lower file system is EFBIG. */
 TEST_F_TIMEOUT(same, efbig, IO_TIMEOUT)
 {
 	static const off_t off[] = { 1LL << 40, 1LL << 44, 1LL << 60, INT64_MAX - 1 };
@@ -560,7 +614,7 @@ TEST_F_TIMEOUT(same, efbig, IO_TIMEOUT)
 	}
 }
 
-/* An append-only lower file is appended to whatever the client's flags say. */
+/* Writes to an append-only lower file append, whatever the client's flags. */
 TEST_F_TIMEOUT(same, append_only, IO_TIMEOUT)
 {
 	int none, attr;
@@ -572,7 +626,7 @@ TEST_F_TIMEOUT(same, append_only, IO_TIMEOUT)
 		SKIP(return, "no append-only files on this lower file system");
 	}
 	attr = none | FS_APPEND_FL;
-	/* The open of the fixture is older than the flag, as one may be. */
+	/* The open of the fixture is older than the flag. */
 	ASSERT_EQ(0, ioctl(self->fd[1], FS_IOC_SETFLAGS, &attr));
 
 	EXPECT_EQ(3, pwrite(self->fd[0], "new", 3, 0));
@@ -587,7 +641,9 @@ static int wait_fsync(struct fuse_server *s, int fd)
 	return fsync(fd) ?: syncfs(s->dirfd);
 }
 
-/* O_DSYNC, O_SYNC and their RWF_ forms have the data on disk when they return. */
+/*
+ * O_DSYNC, O_SYNC and their RWF_ forms have written the data to disk on return.
+ */
 TEST_F_TIMEOUT(same, synchronous_writes, IO_TIMEOUT)
 {
 	static const int oflags[] = { O_DSYNC, O_SYNC, 0, 0 };
@@ -614,14 +670,19 @@ TEST_F_TIMEOUT(same, synchronous_writes, IO_TIMEOUT)
 	}
 }
 
-/* On a full lower file system writes are short, then ENOSPC, and nothing is lost. */
+/*
+ * On a full lower file system writes are short, then ENOSPC, and lose no data.
+ */
 TEST_F_TIMEOUT(same, enospc, IO_TIMEOUT)
 {
 	size_t done = 0;
 	ssize_t n;
 	int fd;
 
-	/* A small lower file system of the same directory, in this namespace. */
+	/*
+	 * Mount a small lower file system on the same directory, in this
+	 * namespace.
+	 */
 	ASSERT_EQ(0, mount("small", self->s.lower, "tmpfs", 0, "size=256k"));
 	close(self->s.dirfd);
 	self->s.dirfd = open(self->s.lower, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -646,7 +707,9 @@ TEST_F_TIMEOUT(same, enospc, IO_TIMEOUT)
 	self->s.dirfd = open(self->s.lower, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-/* A fatal signal ends a large write: the process dies, the mount goes on. */
+/*
+ * A fatal signal ends a large write: the process dies, the mount still works.
+ */
 TEST_F_TIMEOUT(same, killed, IO_TIMEOUT)
 {
 	int status, pipefd[2];
@@ -680,8 +743,8 @@ TEST_F_TIMEOUT(same, killed, IO_TIMEOUT)
 #define LARGE	(256 << 20)
 
 /*
- * A fatal signal ends a large write in its middle, where the lower file system looks
- * for one: what is written then is in the file's size.
+ * A fatal signal ends a large write in the middle, where the lower file system
+ * checks for signals: the size covers the data written so far.
  */
 TEST_F_TIMEOUT(same, killed_in_the_middle, IO_TIMEOUT)
 {
@@ -692,7 +755,7 @@ TEST_F_TIMEOUT(same, killed_in_the_middle, IO_TIMEOUT)
 	pid_t pid;
 
 	ASSERT_NE(MAP_FAILED, zeros);
-	/* On a busy machine the write may be faster than the signal. */
+	/* On a busy machine the write may complete before the signal. */
 	for (i = 0; i < 5 && size == LARGE; i++) {
 		fd = fs_open(&self->s, OPEN_PASSTHROUGH, "large",
 			     O_RDWR | O_CREAT);
@@ -715,15 +778,15 @@ TEST_F_TIMEOUT(same, killed_in_the_middle, IO_TIMEOUT)
 		close(fd);
 		ASSERT_EQ(0, unlink(fuse_path(&self->s, "large")));
 	}
-	/* That one writes all. */
+	/* The next write writes everything. */
 	if (!lower_is(&self->s, BTRFS_SUPER_MAGIC))
 		EXPECT_GT(LARGE, size);
 	munmap(zeros, LARGE);
 }
 
 /*
- * sync_file_range() and syncfs() of the mount ask nobody and write nothing of what
- * passed through; syncfs() of the lower file system writes it.
+ * sync_file_range() and syncfs() on the mount send no request and write no
+ * passthrough data; syncfs() of the lower file system writes it.
  */
 TEST_F_TIMEOUT(same, syncfs, IO_TIMEOUT)
 {

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Flags and ways of asynchronous calls: each ends as the same call on a lower file
- * does that nobody passes through.
+ * Flags and ways of asynchronous calls: each gives the result of the same call
+ * on a lower file without passthrough.
  */
 #define _GNU_SOURCE
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <poll.h>
 
-#include "io_async.h"
+#include "async_test.h"
 #include "io_test.h"
+#include "../../kselftest_harness.h"
 
 #define NR	64
 #define LEN	(NR * BLOCK)
@@ -19,8 +20,8 @@ FIXTURE(io_flags) {
 	struct uring u;
 	aio_context_t ctx;
 	char *buf;
-	int fd[2];		/* through FUSE; a lower file of its own */
-	bool o_direct;		/* the lower files can O_DIRECT */
+	int fd[2];		/* through FUSE; another lower file */
+	bool o_direct;		/* the lower files have O_DIRECT */
 };
 
 FIXTURE_SETUP(io_flags)
@@ -51,7 +52,10 @@ FIXTURE_TEARDOWN(io_flags)
 	fuse_server_stop(&self->s);
 }
 
-/* One call with RWF_ flags, by native AIO or by io_uring: its result. */
+/*
+ * Make one call with RWF_ flags, by native AIO or by io_uring.  Returns its
+ * result.
+ */
 static int with_flags(FIXTURE_DATA(io_flags) *self, bool by_aio, bool write_it,
 		      int fd, int flags)
 {
@@ -78,7 +82,10 @@ static int with_flags(FIXTURE_DATA(io_flags) *self, bool by_aio, bool write_it,
 	return ret ?: cqe.res;
 }
 
-/* How a call with @flags ends on the FUSE file and on the lower file, each prepared alike. */
+/*
+ * Compare a call with @flags on the FUSE file and on the lower file, both
+ * prepared alike.
+ */
 static void compare(struct __test_metadata *_metadata, FIXTURE_DATA(io_flags) *self,
 		    unsigned int how, int flags, int ret[2])
 {
@@ -86,7 +93,7 @@ static void compare(struct __test_metadata *_metadata, FIXTURE_DATA(io_flags) *s
 	int n;
 
 	for (n = 0; n < 2; n++) {
-		/* Nothing to wait for: in the cache, and on the disk. */
+		/* In the page cache and clean: nothing to wait for. */
 		ASSERT_EQ(0, fcntl(self->fd[n], F_SETFL, 0));
 		ASSERT_EQ(LEN, pread(self->fd[n], self->buf, LEN, 0));
 		ASSERT_EQ(0, fsync(self->fd[n]));
@@ -115,7 +122,7 @@ TEST_F_TIMEOUT(io_flags, rwf, IO_TIMEOUT)
 	for (i = 0; i < ARRAY_SIZE(flags); i++) {
 		if ((how & 4) && !self->o_direct)
 			continue;
-		/* To note that the time went on a lower file system may wait. */
+		/* A lower file system may wait to update times. */
 		do {
 			clock_gettime(CLOCK_REALTIME_COARSE, &before);
 			compare(_metadata, self, how, flags[i], ret);
@@ -130,7 +137,7 @@ TEST_F_TIMEOUT(io_flags, rwf, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 1));
 }
 
-/* A ring that polls for its completions gets a clean error: nothing here can be polled for. */
+/* IORING_SETUP_IOPOLL gets an error: passthrough files cannot be polled for completions. */
 TEST_F_TIMEOUT(io_flags, iopoll, IO_TIMEOUT)
 {
 	struct uring u;
@@ -148,7 +155,7 @@ TEST_F_TIMEOUT(io_flags, iopoll, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 1));
 }
 
-/* io_uring's own poll, too, says ready without a question to the server. */
+/* IORING_OP_POLL_ADD reports ready without a POLL request. */
 TEST_F_TIMEOUT(io_flags, poll_add, IO_TIMEOUT)
 {
 	struct io_uring_cqe cqe;
@@ -165,7 +172,7 @@ TEST_F_TIMEOUT(io_flags, poll_add, IO_TIMEOUT)
 	EXPECT_EQ(ret[1], ret[0]);
 }
 
-/* How many of NR direct requests, given at once, are still under way after that. */
+/* Submit NR direct requests at once. Returns how many are in flight then. */
 static int under_way(FIXTURE_DATA(io_flags) *self, bool by_aio, bool write_it, int fd)
 {
 	static struct iocb iocb[NR], *p[NR];
@@ -201,9 +208,12 @@ static int under_way(FIXTURE_DATA(io_flags) *self, bool by_aio, bool write_it, i
 	return NR - done;
 }
 
-#define ROUNDS	50
+#define ROUNDS	1000
 
-/* Direct requests do not wait for each other: many are under way, as on the lower file. */
+/*
+ * Direct requests do not wait for each other: many are in flight, as on the
+ * lower file.
+ */
 TEST_F_TIMEOUT(io_flags, many_under_way, IO_TIMEOUT)
 {
 	unsigned int how;
@@ -232,7 +242,7 @@ TEST_F_TIMEOUT(io_flags, many_under_way, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 1));
 }
 
-/* Beside an open that has a write-back cache. */
+/* A passthrough open and a cached one, with a write-back cache */
 FIXTURE(beside) {
 	struct fuse_server s;
 	char *buf;
@@ -242,11 +252,9 @@ FIXTURE(beside) {
 FIXTURE_SETUP(beside)
 {
 	self->s.writeback = true;
-	ASSERT_EQ(0, fuse_server_start(&self->s));
-	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	self->fd = serve_file(&self->s, OPEN_PASSTHROUGH, LEN);
 	self->buf = pages(2 * LEN);
 	ASSERT_NE(NULL, self->buf);
-	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
 	self->cached = fs_open(&self->s, OPEN_CACHED, "f", O_RDWR);
 	self->lower = lower_open(&self->s, "f", O_RDWR);
 	ASSERT_LE(0, self->fd);
@@ -262,7 +270,7 @@ FIXTURE_TEARDOWN(beside)
 	fuse_server_stop(&self->s);
 }
 
-/* A write that must not wait is refused beside a dirty page, or is not lost to it. */
+/* A non-blocking write next to a dirty page is refused or does not get lost. */
 TEST_F_TIMEOUT(beside, nowait_write, IO_TIMEOUT)
 {
 	struct iovec iov = { self->buf, BLOCK };
@@ -288,8 +296,8 @@ TEST_F_TIMEOUT(beside, nowait_write, IO_TIMEOUT)
 }
 
 /*
- * A completion that comes while a truncate holds the inode finds a lower file that is
- * shorter than what it wrote: the size stays that of the truncate.
+ * A write completes during a truncate, when the lower file is shorter than the
+ * write: the size stays that of the truncate.
  */
 TEST_F_TIMEOUT(beside, late_completion, IO_TIMEOUT)
 {
@@ -305,7 +313,10 @@ TEST_F_TIMEOUT(beside, late_completion, IO_TIMEOUT)
 	ASSERT_EQ(0, fcntl(self->fd, F_SETFL, O_DIRECT));
 	ASSERT_EQ(0, aio_setup(NR, &ctx));
 	for (round = 0; round < 10; round++) {
-		/* Blocks are there, but behind the end that FUSE knows of. */
+		/*
+		 * The blocks are allocated, but beyond the size that FUSE
+		 * knows.
+		 */
 		ASSERT_EQ(0, ftruncate(self->fd, LEN));
 		pattern(self->buf, 2 * LEN, 0, round);
 		ASSERT_EQ(2 * LEN, pwrite(self->lower, self->buf, 2 * LEN, 0));

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Mappings: of the lower file's own pages, with the rights of the client's open. */
+/*
+ * Mappings show the lower file's pages, with the access mode of the client's
+ * open.
+ */
 #define _GNU_SOURCE
 #include <linux/fs.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/personality.h>
 #include <sys/resource.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "io_test.h"
+#include "../../kselftest_harness.h"
 
 #define LEN	(16 * PAGE)
 #define TAIL	100		/* the file ends in the middle of a page */
@@ -26,10 +31,8 @@ FIXTURE_VARIANT_ADD(io_mmap, cached) { .how = OPEN_CACHED };
 
 FIXTURE_SETUP(io_mmap)
 {
-	ASSERT_EQ(0, fuse_server_start(&self->s));
 	self->page = sysconf(_SC_PAGESIZE);
-	ASSERT_EQ(0, lower_make(&self->s, "f", LEN + TAIL, 1));
-	self->fd = fs_open(&self->s, variant->how, "f", O_RDWR);
+	self->fd = serve_file(&self->s, variant->how, LEN + TAIL);
 	ASSERT_LE(0, self->fd);
 }
 
@@ -54,7 +57,7 @@ static void on_fault(int sig)
 	siglongjmp(fault_env, sig);
 }
 
-/* The signal that touching @p raises, or 0. */
+/* Returns the signal that an access to @p raises, or 0. */
 static int touch(volatile char *p, bool write_it)
 {
 	struct sigaction act = { .sa_handler = on_fault }, bus, segv;
@@ -74,7 +77,7 @@ static int touch(volatile char *p, bool write_it)
 	return sig;
 }
 
-/* A shared mapping and read and write of the same open show each other's bytes. */
+/* A shared mapping and I/O of the same open show each other's data. */
 TEST_F_TIMEOUT(io_mmap, shared, IO_TIMEOUT)
 {
 	char *p = map_file(self->fd, LEN, PROT_READ | PROT_WRITE, MAP_SHARED);
@@ -96,7 +99,10 @@ TEST_F_TIMEOUT(io_mmap, shared, IO_TIMEOUT)
 	munmap(p, LEN);
 }
 
-/* Writes to a private mapping stay its own; it shows the file where it was not written. */
+/*
+ * Writes to a private mapping do not reach the file; the rest of it shows the
+ * file.
+ */
 TEST_F_TIMEOUT(io_mmap, private, IO_TIMEOUT)
 {
 	char *p = map_file(self->fd, LEN, PROT_READ | PROT_WRITE, MAP_PRIVATE);
@@ -115,10 +121,12 @@ TEST_F_TIMEOUT(io_mmap, private, IO_TIMEOUT)
 	munmap(p, LEN);
 }
 
-/* A file opened for reading cannot be mapped, or made, writable; a private copy can. */
+/*
+ * A file opened for reading has no writable shared mapping, but a private one.
+ */
 TEST_F_TIMEOUT(io_mmap, read_only_open, IO_TIMEOUT)
 {
-	/* The lower file itself can be written: that is not the client's right. */
+	/* The lower file is open for writing, the client's file is not. */
 	int fd = fs_open_mode(&self->s, variant->how, "f", O_RDONLY, O_RDWR);
 	char *p;
 
@@ -155,7 +163,10 @@ TEST_F_TIMEOUT(io_mmap, write_only_open, IO_TIMEOUT)
 	close(fd);
 }
 
-/* mprotect up and down on a writable open, MAP_POPULATE, mremap in place and away. */
+/*
+ * mprotect in both directions on a writable open, MAP_POPULATE, mremap in place
+ * and elsewhere
+ */
 TEST_F_TIMEOUT(io_mmap, protect_populate_remap, IO_TIMEOUT)
 {
 	unsigned char resident[LEN / PAGE];
@@ -178,7 +189,50 @@ TEST_F_TIMEOUT(io_mmap, protect_populate_remap, IO_TIMEOUT)
 	munmap(q, LEN);
 }
 
-/* In the last page the rest is zero and stays out of the file; beyond it is SIGBUS. */
+/* Map with @prot, and make the mapping executable. Returns 0 or an errno. */
+static int make_executable(int fd, int prot, int flags)
+{
+	char *p = map_file(fd, PAGE, prot, flags);
+	int err;
+
+	if (p == MAP_FAILED)
+		return -1;
+	err = mprotect(p, PAGE, PROT_READ | PROT_EXEC) ? errno : 0;
+	munmap(p, PAGE);
+	return err;
+}
+
+/*
+ * The module parameter decides whether mprotect() can make a passthrough
+ * mapping executable, private or shared.  Mappings that were mapped executable,
+ * and mappings of other opens, are not affected.
+ */
+TEST_F_TIMEOUT(io_mmap, protect_exec, IO_TIMEOUT)
+{
+	bool pass = variant->how == OPEN_PASSTHROUGH;
+	int may, flags, want, old;
+
+	for (may = 1; may >= 0; may--) {
+		ASSERT_EQ(0, set_mprotect_exec(may));
+		want = may || !pass ? 0 : EACCES;
+		for (flags = MAP_SHARED; flags <= MAP_PRIVATE; flags++) {
+			EXPECT_EQ(want, make_executable(self->fd, PROT_READ, flags));
+			EXPECT_EQ(want, make_executable(self->fd, PROT_NONE, flags));
+			EXPECT_EQ(0, make_executable(self->fd,
+						     PROT_READ | PROT_EXEC, flags));
+			old = personality(0xffffffff);
+			personality(old | READ_IMPLIES_EXEC);
+			EXPECT_EQ(0, make_executable(self->fd, PROT_READ, flags));
+			personality(old);
+		}
+	}
+	EXPECT_EQ(0, set_mprotect_exec(true));
+}
+
+/*
+ * The rest of the last page is zero and does not reach the file; an access
+ * beyond it is SIGBUS.
+ */
 TEST_F_TIMEOUT(io_mmap, end_of_file, IO_TIMEOUT)
 {
 	size_t last = (LEN + TAIL) / self->page * self->page;
@@ -194,12 +248,12 @@ TEST_F_TIMEOUT(io_mmap, end_of_file, IO_TIMEOUT)
 	EXPECT_EQ(SIGBUS, touch(p + last + self->page, true));
 	EXPECT_EQ(LEN + TAIL, size_of(self->fd));
 
-	/* The file grows, and with it what the mapping shows. */
+	/* The file grows, and the mapping shows that. */
 	ASSERT_EQ(0, ftruncate(self->fd, last + 2 * self->page));
 	EXPECT_EQ(0, touch(p + last + self->page, true));
 	EXPECT_EQ(SIGBUS, touch(p + last + 2 * self->page, false));
 
-	/* And shrinks. */
+	/* The file shrinks. */
 	ASSERT_EQ(0, ftruncate(self->fd, self->page));
 	EXPECT_EQ(SIGBUS, touch(p + self->page, false));
 	EXPECT_EQ(0, touch(p, false));
@@ -226,7 +280,7 @@ TEST_F_TIMEOUT(io_mmap, hole, IO_TIMEOUT)
 	EXPECT_EQ(LEN, size_of(self->fd));
 }
 
-/* Parent and child share a shared mapping, and have each their private one. */
+/* Parent and child share a shared mapping; each has its own private mapping. */
 TEST_F_TIMEOUT(io_mmap, fork, IO_TIMEOUT)
 {
 	char *s = map_file(self->fd, LEN, PROT_READ | PROT_WRITE, MAP_SHARED);
@@ -252,7 +306,10 @@ TEST_F_TIMEOUT(io_mmap, fork, IO_TIMEOUT)
 	munmap(p, LEN);
 }
 
-/* A mapping outlives the descriptor: it reads, writes, and what it wrote stays. */
+/*
+ * A mapping outlives the descriptor: it can be read and written, and its writes
+ * reach the file.
+ */
 TEST_F_TIMEOUT(io_mmap, after_close, IO_TIMEOUT)
 {
 	char *p = map_file(self->fd, LEN, PROT_READ | PROT_WRITE, MAP_SHARED);
@@ -267,14 +324,14 @@ TEST_F_TIMEOUT(io_mmap, after_close, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", PAGE, PAGE, 2));
 }
 
-/* Direct I/O of another file from and into a mapping. */
+/* Direct I/O of another file into and from a mapping */
 TEST_F_TIMEOUT(io_mmap, get_user_pages, IO_TIMEOUT)
 {
 	char *p = map_file(self->fd, LEN, PROT_READ | PROT_WRITE, MAP_SHARED);
 	int other, flags = O_RDWR | O_CREAT;
 
 	ASSERT_NE(MAP_FAILED, p);
-	/* Where the lower file system has no direct I/O, buffered must do. */
+	/* Buffered I/O, if the lower file system has no direct I/O. */
 	other = lower_open(&self->s, "other", flags | O_DIRECT);
 	if (other < 0)
 		other = lower_open(&self->s, "other", flags);
@@ -293,13 +350,13 @@ TEST_F_TIMEOUT(io_mmap, get_user_pages, IO_TIMEOUT)
 	close(other);
 }
 
-/* A read into, and a write from, a mapping of the very same range of the file. */
+/* A read into a mapping of the same range of the file, and a write from it */
 TEST_F_TIMEOUT(io_mmap, onto_itself, IO_TIMEOUT)
 {
 	char *p = map_file(self->fd, LEN, PROT_READ | PROT_WRITE, MAP_SHARED);
 
 	ASSERT_NE(MAP_FAILED, p);
-	/* Not yet faulted in: the copy meets its own page. */
+	/* The page is not faulted in yet: the copy hits its own page. */
 	ASSERT_EQ(PAGE, pread(self->fd, p, PAGE, 0));
 	ASSERT_EQ(PAGE, pwrite(self->fd, p + PAGE, PAGE, PAGE));
 	EXPECT_EQ(-1, pattern_differs(p, LEN, 0, 1));
@@ -323,7 +380,10 @@ static int copy_program(struct fuse_server *s, enum fuse_server_open how,
 	return n;
 }
 
-/* A program runs from the mount; while it does the FUSE file is ETXTBSY for writers. */
+/*
+ * A program runs from the mount; meanwhile opens of the FUSE file for writing
+ * are ETXTBSY.
+ */
 TEST_F_TIMEOUT(io_mmap, execute, IO_TIMEOUT)
 {
 	int in[2], out[2], status, fd;
@@ -334,7 +394,7 @@ TEST_F_TIMEOUT(io_mmap, execute, IO_TIMEOUT)
 	ASSERT_EQ(0, pipe2(in, O_CLOEXEC));
 	ASSERT_EQ(0, pipe2(out, O_CLOEXEC));
 
-	/* Open for writing: not to be executed. */
+	/* It is open for writing and cannot be executed. */
 	fd = fs_open(&self->s, variant->how, "cat", O_RDWR);
 	ASSERT_LE(0, fd);
 	pid = fork();
@@ -363,7 +423,7 @@ TEST_F_TIMEOUT(io_mmap, execute, IO_TIMEOUT)
 	/* It runs now. */
 	EXPECT_EQ(-1, fs_open(&self->s, variant->how, "cat", O_WRONLY));
 	EXPECT_EQ(ETXTBSY, errno);
-	/* The lower file is not the file that is executed: documented so. */
+	/* The lower file is not write-protected by this, as documented. */
 	fd = lower_open(&self->s, "cat", O_WRONLY);
 	EXPECT_LE(0, fd);
 	close(fd);
@@ -374,7 +434,7 @@ TEST_F_TIMEOUT(io_mmap, execute, IO_TIMEOUT)
 	close(out[0]);
 }
 
-/* What a passthrough mapping shares with others: the lower file's page cache. */
+/* A passthrough mapping shares the page cache of the lower file. */
 FIXTURE(lower_map) {
 	struct fuse_server s;
 	int fd, lower;
@@ -382,9 +442,7 @@ FIXTURE(lower_map) {
 
 FIXTURE_SETUP(lower_map)
 {
-	ASSERT_EQ(0, fuse_server_start(&self->s));
-	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
-	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	self->fd = serve_file(&self->s, OPEN_PASSTHROUGH, LEN);
 	self->lower = lower_open(&self->s, "f", O_RDWR);
 	ASSERT_LE(0, self->fd);
 	ASSERT_LE(0, self->lower);
@@ -398,7 +456,10 @@ FIXTURE_TEARDOWN(lower_map)
 	fuse_server_stop(&self->s);
 }
 
-/* Coherent byte for byte, without msync, with the lower file's reads, writes, mappings. */
+/*
+ * The mapping is coherent with reads, writes and mappings of the lower file,
+ * without msync.
+ */
 TEST_F_TIMEOUT(lower_map, same_pages, IO_TIMEOUT)
 {
 	char *p = map_file(self->fd, LEN, PROT_READ | PROT_WRITE, MAP_SHARED);
@@ -428,7 +489,10 @@ TEST_F_TIMEOUT(lower_map, same_pages, IO_TIMEOUT)
 	munmap(q, LEN);
 }
 
-/* A direct handle of the server's way, too, sees what the mapping wrote, and it the other. */
+/*
+ * A FOPEN_DIRECT_IO open sees what the mapping wrote, and the mapping sees what
+ * that open wrote.
+ */
 TEST_F_TIMEOUT(lower_map, direct_handle, IO_TIMEOUT)
 {
 	char *p = map_file(self->fd, LEN, PROT_READ | PROT_WRITE, MAP_SHARED);
@@ -445,14 +509,14 @@ TEST_F_TIMEOUT(lower_map, direct_handle, IO_TIMEOUT)
 	EXPECT_EQ(-1, pattern_differs(p, PAGE, 0, 3));
 	EXPECT_EQ(1, fuse_server_count(&self->s, FUSE_READ));
 	EXPECT_EQ(1, fuse_server_count(&self->s, FUSE_WRITE));
-	/* Those two were the direct handle's: the teardown counts the rest. */
+	/* These two are of the direct open; the teardown counts the others. */
 	self->s.count[FUSE_READ] = 0;
 	self->s.count[FUSE_WRITE] = 0;
 	munmap(p, LEN);
 	close(fd);
 }
 
-/* The mapping pins the lower file alone: the server's RELEASE comes at the last close. */
+/* A mapping pins only the lower file: RELEASE is sent at the last close. */
 TEST_F_TIMEOUT(lower_map, released_at_close, IO_TIMEOUT)
 {
 	char *p = map_file(self->fd, LEN, PROT_READ | PROT_WRITE, MAP_SHARED);
@@ -467,7 +531,10 @@ TEST_F_TIMEOUT(lower_map, released_at_close, IO_TIMEOUT)
 	munmap(p, LEN);
 }
 
-/* An append-only lower file has no writable shared mapping, whatever the open was. */
+/*
+ * An append-only lower file has no writable shared mapping, however it was
+ * opened.
+ */
 TEST_F_TIMEOUT(lower_map, append_only, IO_TIMEOUT)
 {
 	int none, attr;
@@ -488,7 +555,7 @@ TEST_F_TIMEOUT(lower_map, append_only, IO_TIMEOUT)
 	munmap(p, LEN);
 }
 
-/* Without the server the mapping goes on, and msync still reaches the disk. */
+/* Without the server the mapping still works, and msync writes to disk. */
 TEST_F_TIMEOUT(lower_map, server_gone, IO_TIMEOUT)
 {
 	char *p = map_file(self->fd, LEN, PROT_READ | PROT_WRITE, MAP_SHARED);

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* splice, sendfile, tee, vmsplice, copy_file_range between any pair of files. */
+/*
+ * splice, sendfile, tee, vmsplice and copy_file_range between each pair of
+ * files
+ */
 #define _GNU_SOURCE
 #include <linux/fs.h>
 #include <signal.h>
@@ -9,6 +12,7 @@
 #include <sys/uio.h>
 
 #include "io_test.h"
+#include "../../kselftest_harness.h"
 
 #define LEN	(40 * KIB + 77)	/* fits a pipe */
 
@@ -75,7 +79,10 @@ FIXTURE_TEARDOWN(pair)
 	fuse_server_stop(&self->s);
 }
 
-/* Through a pipe, with and without offsets: bytes, offsets and size are right. */
+/*
+ * Splices through a pipe, with and without offsets, have the right data,
+ * offsets and size.
+ */
 TEST_F_TIMEOUT(pair, splice, IO_TIMEOUT)
 {
 	loff_t in = 1000, out = 5000;
@@ -94,7 +101,7 @@ TEST_F_TIMEOUT(pair, splice, IO_TIMEOUT)
 	EXPECT_TRUE(all_zero(self->buf, 5000));
 	EXPECT_EQ(-1, pattern_differs(self->buf + 5000, LEN - 1000, 1000, 1));
 
-	/* By the files' own positions. */
+	/* Without offsets, at the positions of the files */
 	ASSERT_EQ(100, splice(self->in, NULL, self->pipe[1], NULL, 100, 0));
 	ASSERT_EQ(100, splice(self->pipe[0], NULL, self->out, NULL, 100, 0));
 	EXPECT_EQ(100, lseek(self->in, 0, SEEK_CUR));
@@ -105,7 +112,9 @@ TEST_F_TIMEOUT(pair, splice, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "out", 0, 100, 1));
 }
 
-/* sendfile copies all, in whatever portions, and moves the offset by them. */
+/*
+ * sendfile copies everything, in portions of any size, and advances the offset.
+ */
 TEST_F_TIMEOUT(pair, sendfile, IO_TIMEOUT)
 {
 	off_t off = 0;
@@ -122,7 +131,7 @@ TEST_F_TIMEOUT(pair, sendfile, IO_TIMEOUT)
 	EXPECT_EQ(0, sendfile(self->out, self->in, &off, LEN));
 }
 
-/* What a pipe holds of a file is what it was when it was spliced, for tee, too. */
+/* A pipe keeps the data that was in the file at the splice, after tee too. */
 TEST_F_TIMEOUT(pair, tee, IO_TIMEOUT)
 {
 	int copy[2];
@@ -139,7 +148,7 @@ TEST_F_TIMEOUT(pair, tee, IO_TIMEOUT)
 	close(copy[1]);
 }
 
-/* User pages given to a pipe, gifted or not, get into the file. */
+/* User pages in a pipe, gifted or not, reach the file. */
 TEST_F_TIMEOUT(pair, vmsplice, IO_TIMEOUT)
 {
 	char *p = pages(8192);
@@ -156,14 +165,16 @@ TEST_F_TIMEOUT(pair, vmsplice, IO_TIMEOUT)
 	EXPECT_EQ(-1, pattern_differs(self->buf + 8192, 8192, 0, 5));
 }
 
-/* copy_file_range: done by the server within the mount, EXDEV where it crosses. */
+/*
+ * The server does copy_file_range within the mount; between mounts it is EXDEV.
+ */
 TEST_F_TIMEOUT(pair, copy_file_range, IO_TIMEOUT)
 {
 	bool within = variant->from != KIND_LOWER && variant->to != KIND_LOWER;
 	loff_t in = 10, out = 0;
 	ssize_t n;
 
-	/* What passthrough wrote just before is copied. */
+	/* The copy has the data that passthrough wrote just before. */
 	pattern(self->buf, 4096, 0, 7);
 	ASSERT_EQ(4096, pwrite(self->in, self->buf, 4096, 0));
 	n = copy_file_range(self->in, &in, self->out, &out, 8000, 0);
@@ -179,12 +190,12 @@ TEST_F_TIMEOUT(pair, copy_file_range, IO_TIMEOUT)
 	EXPECT_EQ(-1, pattern_differs(self->buf, 4086, 10, 7));
 	EXPECT_EQ(-1, pattern_differs(self->buf + 4086, 8000 - 4086, 4096, 1));
 out:
-	/* A cached handle's write through was the test's own. */
+	/* The WRITE of the cached open is the test's own. */
 	if (variant->from == KIND_CACHED)
 		self->s.count[FUSE_WRITE] = 0;
 }
 
-/* Splicing to a file opened O_APPEND is refused, as on any file system. */
+/* A splice to a file with O_APPEND is refused, as on any file system. */
 TEST_F_TIMEOUT(pair, append_refused, IO_TIMEOUT)
 {
 	int fd = open_kind(&self->s, variant->to, "out", O_WRONLY | O_APPEND);
@@ -232,7 +243,7 @@ static void *splice_loop(void *arg)
 	return NULL;
 }
 
-/* Splices to one file from many sides at once: no deadlock, no loss. */
+/* Splices to one file from many threads neither deadlock nor lose data. */
 TEST_F_TIMEOUT(pair, many, IO_TIMEOUT)
 {
 	pthread_t t[4];
@@ -259,7 +270,7 @@ TEST_F_TIMEOUT(pair, many, IO_TIMEOUT)
 		}
 }
 
-/* Details of a passthrough destination. */
+/* Splices to a passthrough open */
 FIXTURE(to) {
 	struct fuse_server s;
 	int fd;
@@ -268,9 +279,7 @@ FIXTURE(to) {
 
 FIXTURE_SETUP(to)
 {
-	ASSERT_EQ(0, fuse_server_start(&self->s));
-	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
-	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	self->fd = serve_file(&self->s, OPEN_PASSTHROUGH, LEN);
 	ASSERT_LE(0, self->fd);
 	ASSERT_EQ(0, pipe2(self->pipe, O_CLOEXEC));
 }
@@ -284,7 +293,7 @@ FIXTURE_TEARDOWN(to)
 	fuse_server_stop(&self->s);
 }
 
-/* An append-only lower file is appended to by splice as well. */
+/* A splice to an append-only lower file appends. */
 TEST_F_TIMEOUT(to, append_only, IO_TIMEOUT)
 {
 	int lower = lower_open(&self->s, "f", O_RDONLY);
@@ -301,14 +310,17 @@ TEST_F_TIMEOUT(to, append_only, IO_TIMEOUT)
 	ret = splice(self->pipe[0], NULL, self->fd, &off, 5, 0);
 	ASSERT_EQ(0, ioctl(lower, FS_IOC_SETFLAGS, &none));
 	EXPECT_EQ(5, ret);
-	/* The offset goes with it, as on the lower file. */
+	/* The offset follows the append, as on the lower file. */
 	EXPECT_EQ(LEN + 5, off);
 	EXPECT_EQ(LEN + 5, size_of(self->fd));
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 1));
 	close(lower);
 }
 
-/* The client's rights count: no splice into a file opened to read, nor out of one to write. */
+/*
+ * A splice needs the access mode of the client's open: it neither writes to a
+ * file opened for reading nor reads from one opened for writing.
+ */
 TEST_F_TIMEOUT(to, access_mode, IO_TIMEOUT)
 {
 	int rd = fs_open_mode(&self->s, OPEN_PASSTHROUGH, "f", O_RDONLY, O_RDWR);
@@ -325,7 +337,7 @@ TEST_F_TIMEOUT(to, access_mode, IO_TIMEOUT)
 	close(wr);
 }
 
-/* O_DSYNC, O_SYNC and O_DIRECT opens take and give spliced bytes, if buffered unaligned too. */
+/* A splice to O_DSYNC and O_SYNC opens writes unaligned data. */
 TEST_F_TIMEOUT(to, flags, IO_TIMEOUT)
 {
 	static const int flags[] = { O_DSYNC, O_SYNC };
@@ -343,7 +355,10 @@ TEST_F_TIMEOUT(to, flags, IO_TIMEOUT)
 	}
 }
 
-/* A write refused in the middle leaves the rest in the pipe, and says how much went. */
+/*
+ * A write that is refused half way leaves the rest in the pipe, and returns the
+ * number of bytes written.
+ */
 TEST_F_TIMEOUT(to, rlimit, IO_TIMEOUT)
 {
 	struct rlimit lim = { .rlim_cur = LEN + 3, .rlim_max = RLIM_INFINITY };

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * One inode open with passthrough, cached and direct at once: as coherent as
- * direct and buffered I/O of a local file.
+ * One inode is open with passthrough, cached and direct at once, as coherent as
+ * direct and buffered I/O on a local file system.
  */
 #define _GNU_SOURCE
 #include <sys/uio.h>
 #include <sys/wait.h>
 
-#include "io_async.h"
+#include "async_test.h"
 #include "io_test.h"
+#include "../../kselftest_harness.h"
 
 #define LEN	(16 * PAGE)
 
@@ -25,11 +26,9 @@ FIXTURE_VARIANT_ADD(mixed, writeback) { .writeback = true };
 FIXTURE_SETUP(mixed)
 {
 	self->s.writeback = variant->writeback;
-	ASSERT_EQ(0, fuse_server_start(&self->s));
-	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	self->pass = serve_file(&self->s, OPEN_PASSTHROUGH, LEN);
 	self->buf = pages(2 * LEN);
 	ASSERT_NE(NULL, self->buf);
-	self->pass = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
 	self->cached = fs_open(&self->s, OPEN_CACHED, "f", O_RDWR);
 	self->direct = fs_open(&self->s, OPEN_DIRECT, "f", O_RDWR);
 	ASSERT_LE(0, self->pass);
@@ -48,7 +47,7 @@ FIXTURE_TEARDOWN(mixed)
 	fuse_server_stop(&self->s);
 }
 
-/* READs and WRITEs at the server while @io runs. */
+/* Number of READs and WRITEs that the server gets while @io runs */
 #define SERVER_IO(s, io) ({				\
 	unsigned long before = server_io(s);		\
 							\
@@ -56,7 +55,10 @@ FIXTURE_TEARDOWN(mixed)
 	server_io(s) - before;				\
 })
 
-/* What passthrough writes all read; what any writes passthrough reads, to the byte. */
+/*
+ * Each handle reads the data that passthrough wrote; passthrough reads the data
+ * that each handle wrote.
+ */
 TEST_F_TIMEOUT(mixed, each_sees_each, IO_TIMEOUT)
 {
 	int fd[] = { self->pass, self->cached, self->direct };
@@ -84,7 +86,7 @@ TEST_F_TIMEOUT(mixed, each_sees_each, IO_TIMEOUT)
 	}
 }
 
-/* Passthrough stays passthrough beside the others: no request but their own. */
+/* Beside other handles passthrough still sends no READ and no WRITE. */
 TEST_F_TIMEOUT(mixed, no_fallback, IO_TIMEOUT)
 {
 	EXPECT_EQ(0, SERVER_IO(&self->s, ({
@@ -98,7 +100,31 @@ TEST_F_TIMEOUT(mixed, no_fallback, IO_TIMEOUT)
 	})));
 }
 
-/* A part of a dirty cached page survives a passthrough write to another part of it. */
+/*
+ * The server reads for a splice from a direct open, whatever pages are cached.
+ */
+TEST_F_TIMEOUT(mixed, direct_splice, IO_TIMEOUT)
+{
+	char *map = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 self->pass, 0);
+	int p[2];
+
+	ASSERT_NE(MAP_FAILED, map);
+	ASSERT_EQ(PAGE, pread(self->cached, self->buf, PAGE, 0));
+	/* This is not noticed, so that the page stays. */
+	memset(map, 'm', PAGE);
+	ASSERT_EQ(0, pipe2(p, O_CLOEXEC));
+	EXPECT_LE(1, SERVER_IO(&self->s, ({
+		ASSERT_EQ(PAGE, splice(self->direct, NULL, p[1], NULL, PAGE, 0));
+	})));
+	ASSERT_EQ(PAGE, read(p[0], self->buf, PAGE));
+	EXPECT_EQ(0, memcmp(map, self->buf, PAGE));
+	munmap(map, PAGE);
+	close(p[0]);
+	close(p[1]);
+}
+
+/* Dirty bytes of a cached page survive a passthrough write to other bytes of the page. */
 TEST_F_TIMEOUT(mixed, parts_of_a_page, IO_TIMEOUT)
 {
 	pattern(self->buf, 100, 50, 2);
@@ -118,7 +144,7 @@ TEST_F_TIMEOUT(mixed, parts_of_a_page, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 3100, PAGE - 3100, 1));
 }
 
-/* A dirty shared mapping of a cached open: passthrough reads it, and what it writes shows there. */
+/* Passthrough reads the stores to a cached shared mapping, which shows its writes. */
 TEST_F_TIMEOUT(mixed, cached_mapping, IO_TIMEOUT)
 {
 	char *p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -143,7 +169,10 @@ TEST_F_TIMEOUT(mixed, cached_mapping, IO_TIMEOUT)
 	munmap(p, LEN);
 }
 
-/* Dirty bytes beyond the end that the server knows are before what is appended. */
+/*
+ * An append goes behind dirty cached bytes that lie beyond the end known to the
+ * server.
+ */
 TEST_F_TIMEOUT(mixed, append_after_cached, IO_TIMEOUT)
 {
 	struct iovec iov = { self->buf, 100 };
@@ -158,7 +187,7 @@ TEST_F_TIMEOUT(mixed, append_after_cached, IO_TIMEOUT)
 	EXPECT_EQ(-1, pattern_differs(self->buf, 100, LEN, 2));
 	EXPECT_EQ(-1, pattern_differs(self->buf + 100, 100, LEN + 100, 3));
 
-	/* The other way round. */
+	/* The same in the other order */
 	pattern(self->buf, 50, LEN + 200, 4);
 	ASSERT_EQ(50, pwritev2(self->cached, &(struct iovec){ self->buf, 50 }, 1,
 			       0, RWF_APPEND));
@@ -176,7 +205,7 @@ TEST_F_TIMEOUT(mixed, hole_by_cached, IO_TIMEOUT)
 	EXPECT_EQ('x', self->buf[0]);
 }
 
-/* RWF_NOWAIT beside a dirty cached page gives EAGAIN or the right bytes, never old ones. */
+/* RWF_NOWAIT beside a dirty cached page gives EAGAIN or the new bytes, never old ones. */
 TEST_F_TIMEOUT(mixed, nowait, IO_TIMEOUT)
 {
 	struct iovec iov = { self->buf, PAGE };
@@ -193,7 +222,7 @@ TEST_F_TIMEOUT(mixed, nowait, IO_TIMEOUT)
 	}
 }
 
-/* Can the lower file be read without waiting?  Tmpfs, for one, does not say so. */
+/* Does the lower file support RWF_NOWAIT?  tmpfs does not. */
 static bool lower_nowait(struct fuse_server *s)
 {
 	int lower = lower_open(s, "f", O_RDONLY);
@@ -208,8 +237,9 @@ static bool lower_nowait(struct fuse_server *s)
 }
 
 /*
- * RWF_NOWAIT reads beside clean cached pages, in the task that submits to io_uring;
- * beside dirty ones, which a write-back cache leaves, and to write, it gives EAGAIN.
+ * RWF_NOWAIT reads beside clean cached pages, in the submitter with io_uring.
+ * It gives EAGAIN beside dirty pages, which a write-back cache leaves, and for
+ * writes.
  */
 TEST_F_TIMEOUT(mixed, nowait_beside_pages, IO_TIMEOUT)
 {
@@ -253,8 +283,8 @@ TEST_F_TIMEOUT(mixed, nowait_beside_pages, IO_TIMEOUT)
 }
 
 /*
- * RWF_NOWAIT asks the server for no page of a buffer that is a cached mapping, but
- * gives EAGAIN; without it the page comes.
+ * The buffer is a cached mapping without its page: with RWF_NOWAIT the call gives
+ * EAGAIN and sends no READ for it, without it the page comes.
  */
 TEST_F_TIMEOUT(mixed, nowait_on_cached_mapping, IO_TIMEOUT)
 {
@@ -279,7 +309,7 @@ TEST_F_TIMEOUT(mixed, nowait_on_cached_mapping, IO_TIMEOUT)
 	munmap(p, LEN);
 }
 
-/* io_uring and native AIO, buffered and direct, keep to the same rule. */
+/* io_uring and native AIO, buffered and direct, are as coherent. */
 TEST_F_TIMEOUT(mixed, async, IO_TIMEOUT)
 {
 	struct iocb iocb, *iop = &iocb;
@@ -342,6 +372,7 @@ struct one_io {
 	char *buf;
 	ssize_t ret;
 	off_t off;
+	bool aio;
 };
 
 static void call_read(void *arg)
@@ -358,14 +389,14 @@ static void call_write(void *arg)
 	io->ret = pwrite(io->fd, io->buf, 100, io->off);
 }
 
-/* Have a dirty page of pattern 2 at 0 on its way, its WRITE held back by the server. */
+/* Send a dirty page of pattern 2 at 0 to the server, which holds the WRITE. */
 static int in_flight(struct fuse_server *s, int cached, char **map)
 {
 	*map = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, cached, 0);
 	if (*map == MAP_FAILED)
 		return -1;
 	fuse_server_hold(s, pattern_at(PAGE - 1, 2));
-	/* By this byte: first, as writeback may come at any moment. */
+	/* The byte by which the page is known comes first: writeback may start at any moment. */
 	(*map)[PAGE - 1] = pattern_at(PAGE - 1, 2);
 	pattern(*map, PAGE, 0, 2);
 	if (sync_file_range(cached, 0, PAGE, SYNC_FILE_RANGE_WRITE))
@@ -375,8 +406,8 @@ static int in_flight(struct fuse_server *s, int cached, char **map)
 }
 
 /*
- * A passthrough read waits for a WRITE in flight: page writeback has ended,
- * the page may even be gone, and the lower file does not have it yet.
+ * A passthrough read waits for a WRITE in flight: page writeback has ended, the
+ * page may be gone, and the lower file lacks the data still.
  */
 TEST_F_TIMEOUT(mixed, read_waits_for_write, IO_TIMEOUT)
 {
@@ -396,7 +427,7 @@ TEST_F_TIMEOUT(mixed, read_waits_for_write, IO_TIMEOUT)
 	EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, 0, 2));
 }
 
-/* A passthrough write waits for it, too, and so is the one that stays. */
+/* A passthrough write waits for a WRITE in flight, too, so that its own data stays. */
 TEST_F_TIMEOUT(mixed, write_waits_for_write, IO_TIMEOUT)
 {
 	struct one_io io = { .fd = self->pass, .buf = self->buf, .off = 200 };
@@ -418,8 +449,8 @@ TEST_F_TIMEOUT(mixed, write_waits_for_write, IO_TIMEOUT)
 }
 
 /*
- * So does a mapping of the lower file: it shows what was in flight.  In another
- * process, as the server cannot go on while its own memory map is locked.
+ * A mapping of the lower file waits, too, and shows the data of the WRITE in flight.
+ * It is made in another process: the server cannot run while its own mmap lock is held.
  */
 TEST_F_TIMEOUT(mixed, mmap_waits_for_write, IO_TIMEOUT)
 {
@@ -443,7 +474,139 @@ TEST_F_TIMEOUT(mixed, mmap_waits_for_write, IO_TIMEOUT)
 	munmap(p, PAGE);
 }
 
-/* Passthrough I/O elsewhere in the file does not wait for it. */
+/*
+ * A mapping of other pages does not wait, since it holds the mmap lock.  When mmap()
+ * returns, dirty pages are on their way to the server.
+ */
+TEST_F_TIMEOUT(mixed, mmap_elsewhere_goes_on, IO_TIMEOUT)
+{
+	char *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+		       self->cached, 0);
+	/*
+	 * The result of the child, whose exit would send WRITEs and wait for
+	 * them
+	 */
+	char *seen = mmap(NULL, 1, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct statfs st;
+	int status, stay[2];
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, p);
+	ASSERT_NE(MAP_FAILED, seen);
+	ASSERT_EQ(0, pipe(stay));
+	fuse_server_hold(&self->s, 'h');
+	p[PAGE - 1] = 'h';
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		char *q = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->pass,
+			       8 * PAGE);
+
+		*seen = q == MAP_FAILED ? 'f' :
+			pattern_differs(q, PAGE, 8 * PAGE, 1) != -1 ? 'd' : 'y';
+		_exit(read(stay[0], self->buf, 1) != 1);
+	}
+	falls_asleep(pid);
+	EXPECT_EQ('y', *seen);
+	/* The server takes one request after the other. */
+	ASSERT_EQ(0, statfs(self->s.mnt, &st));
+	EXPECT_EQ(1, self->s.nr_held);
+	fuse_server_release(&self->s);
+	ASSERT_EQ(1, write(stay[1], "x", 1));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	close(stay[0]);
+	close(stay[1]);
+	munmap(p, PAGE);
+}
+
+/*
+ * A mapping beyond the end of the lower file waits for later pages, whose WRITE
+ * moves the end.  It then shows the hole before them.
+ */
+TEST_F_TIMEOUT(mixed, mmap_waits_for_end, IO_TIMEOUT)
+{
+	int status;
+	pid_t pid;
+
+	/* Elsewhere such a write does not return before its WRITE was answered. */
+	if (!variant->writeback)
+		return;
+
+	fuse_server_hold(&self->s, 'h');
+	memset(self->buf, 'h', PAGE);
+	ASSERT_EQ(PAGE, pwrite(self->cached, self->buf, PAGE, LEN + 3 * PAGE));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		char *q = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->pass,
+			       LEN + PAGE);
+
+		_exit(q == MAP_FAILED || !all_zero(q, PAGE));
+	}
+	EXPECT_TRUE(falls_asleep(pid));
+	fuse_server_release(&self->s);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
+/* A write of a block and, if it is asynchronous, its completion */
+static void call_block(void *arg)
+{
+	struct one_io *io = arg;
+
+	io->ret = io->aio ? aio_once(IOCB_CMD_PWRITE, io->fd, io->buf, 512, io->off) :
+			    pwrite(io->fd, io->buf, 512, io->off);
+}
+
+/*
+ * A page of a cached writer whose WRITE is in flight is not dropped for a
+ * passthrough write to other bytes of it: read again, it would lack the data of
+ * the writer for good.
+ */
+TEST_F_TIMEOUT(mixed, page_of_write, IO_TIMEOUT)
+{
+	struct one_io slow = { .fd = self->cached, .buf = self->buf };
+	struct one_io io = { .buf = self->buf + PAGE, .off = 2048 };
+	struct blocker by_slow, b;
+	char *in = self->buf + 2 * PAGE;
+	int i;
+
+	/* With the write-back cache the WRITE comes later, of a page that is dirty. */
+	if (variant->writeback)
+		return;
+
+	for (i = 0; i < 3; i++) {
+		io.aio = i == 2;
+		io.fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f",
+				O_RDWR | (i ? O_DIRECT : 0));
+		if (io.fd < 0 && errno == EINVAL)
+			break;
+		ASSERT_LE(0, io.fd);
+		ASSERT_EQ(PAGE, pread(self->cached, in, PAGE, 0));
+		pattern(self->buf, 100, 0, 2 * i + 2);
+		pattern(io.buf, 512, io.off, 2 * i + 3);
+		fuse_server_hold(&self->s, pattern_at(99, 2 * i + 2));
+		ASSERT_TRUE(blocker_start(&by_slow, call_write, &slow));
+		fuse_server_wait_held(&self->s, 1);
+		EXPECT_TRUE(blocker_start(&b, call_block, &io));
+		ASSERT_EQ(PAGE, pread(self->cached, in, PAGE, 0));
+		EXPECT_EQ(-1, pattern_differs(in, 100, 0, 2 * i + 2));
+		fuse_server_release(&self->s);
+		blocker_join(&by_slow);
+		blocker_join(&b);
+		EXPECT_EQ(100, slow.ret);
+		EXPECT_EQ(512, io.ret);
+
+		ASSERT_EQ(PAGE, pread(self->cached, in, PAGE, 0));
+		EXPECT_EQ(-1, pattern_differs(in, 100, 0, 2 * i + 2));
+		EXPECT_EQ(-1, pattern_differs(in + io.off, 512, io.off, 2 * i + 3));
+		close(io.fd);
+	}
+}
+
+/* Passthrough I/O elsewhere in the file does not wait for a WRITE in flight. */
 TEST_F_TIMEOUT(mixed, elsewhere_goes_on, IO_TIMEOUT)
 {
 	struct one_io io = { .fd = self->pass, .buf = self->buf, .off = 8 * PAGE };
@@ -459,7 +622,7 @@ TEST_F_TIMEOUT(mixed, elsewhere_goes_on, IO_TIMEOUT)
 	munmap(p, PAGE);
 }
 
-/* RWF_NOWAIT does not wait for it: EAGAIN. */
+/* RWF_NOWAIT does not wait for a WRITE in flight, and gives EAGAIN. */
 TEST_F_TIMEOUT(mixed, nowait_beside_write, IO_TIMEOUT)
 {
 	struct iovec iov = { self->buf, PAGE };
@@ -472,7 +635,7 @@ TEST_F_TIMEOUT(mixed, nowait_beside_write, IO_TIMEOUT)
 	fuse_server_release(&self->s);
 }
 
-/* FOPEN_KEEP_CACHE keeps nothing that passthrough wrote over. */
+/* FOPEN_KEEP_CACHE keeps no page that passthrough has overwritten. */
 TEST_F_TIMEOUT(mixed, keep_cache, IO_TIMEOUT)
 {
 	int fd;
@@ -497,7 +660,7 @@ TEST_F_TIMEOUT(mixed, keep_cache, IO_TIMEOUT)
 	close(fd);
 }
 
-/* After a writable passthrough mapping it is not trusted: each open reads anew. */
+/* After a writable passthrough mapping each open reads anew, despite FOPEN_KEEP_CACHE. */
 TEST_F_TIMEOUT(mixed, keep_cache_after_mapping, IO_TIMEOUT)
 {
 	char *p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -524,7 +687,59 @@ TEST_F_TIMEOUT(mixed, keep_cache_after_mapping, IO_TIMEOUT)
 	close(i);
 }
 
-/* Opens of one inode on different lower files are each on their own. */
+/* Evict the FUSE inode, which is not in use. */
+static void evict(struct fuse_server *s)
+{
+	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
+
+	while (!fuse_server_count(s, FUSE_FORGET) &&
+	       !fuse_server_count(s, FUSE_BATCH_FORGET) &&
+	       write(fd, "2", 1) == 1)
+		sched_yield();
+	close(fd);
+}
+
+/*
+ * A writable mapping outlives the FUSE inode, which it does not pin.  The next
+ * inode of the file finds the mapping at the first passthrough open: then a
+ * stat asks the server, and each open drops cached pages.
+ */
+TEST_F_TIMEOUT(mixed, mapping_outlives_inode, IO_TIMEOUT)
+{
+	char *p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED,
+		       self->pass, 0);
+	unsigned long asked;
+	struct stat st;
+	unsigned int i;
+
+	ASSERT_NE(MAP_FAILED, p);
+	close(self->pass);
+	close(self->cached);
+	close(self->direct);
+	fuse_server_wait(&self->s, FUSE_RELEASE, 3);
+	evict(&self->s);
+	self->pass = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDONLY);
+	ASSERT_LE(0, self->pass);
+	ASSERT_EQ(0, fstat(self->pass, &st));
+
+	self->s.open_flags = FOPEN_KEEP_CACHE;
+	for (i = 0; i < 3; i++) {
+		asked = fuse_server_count(&self->s, FUSE_GETATTR);
+		ASSERT_EQ(0, fstat(self->pass, &st));
+		EXPECT_EQ(asked + 1, fuse_server_count(&self->s, FUSE_GETATTR));
+		self->cached = fs_open(&self->s, OPEN_CACHED, "f", O_RDONLY);
+		ASSERT_LE(0, self->cached);
+		ASSERT_EQ(PAGE, pread(self->cached, self->buf, PAGE, 0));
+		EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, 0, 1 + i));
+		close(self->cached);
+		pattern(p, PAGE, 0, 2 + i);
+	}
+	munmap(p, LEN);
+	self->cached = -1;
+	self->direct = -1;
+}
+
+/* Opens of one inode with different lower files do not affect each other. */
 TEST_F_TIMEOUT(mixed, two_lower_files, IO_TIMEOUT)
 {
 	int other;
@@ -586,7 +801,9 @@ static void *write_slots(void *arg)
 	return NULL;
 }
 
-/* Each handle in a thread of its own, on its own parts of pages: nobody's write is lost. */
+/*
+ * One thread for each handle, each on its own parts of pages, loses no write.
+ */
 TEST_F_TIMEOUT(mixed, threads, IO_TIMEOUT)
 {
 	int fd[] = { self->pass, self->cached, self->direct };
@@ -613,7 +830,7 @@ TEST_F_TIMEOUT(mixed, threads, IO_TIMEOUT)
 	EXPECT_EQ(LEN, size_of(self->pass));
 }
 
-/* A truncate by one handle cuts what the others have cached and what they see. */
+/* A truncate by one handle truncates the other handles' cache and view of the file. */
 TEST_F_TIMEOUT(mixed, truncate, IO_TIMEOUT)
 {
 	int fd[] = { self->pass, self->cached, self->direct };

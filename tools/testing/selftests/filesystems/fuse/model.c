@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Random operations on one file by several handles, each open in another way,
- * against a model in memory: what fsx is for a local file system.
+ * Random operations on one file by several handles, each opened in another way,
+ * are compared with a model in memory, as fsx does for a local file system.
  *
- * FUSE_TEST_OPS: how many operations, of all variants together.  FUSE_TEST_SEED:
- * what they follow from; the same seed gives the same operations.
+ * FUSE_TEST_OPS: the number of operations, of all variants together.
+ * FUSE_TEST_SEED: the same seed gives the same operations.
  *
- * What is not coherent by contract the client makes good before it looks:
- * - FUSE leaves old pages in its cache under a FOPEN_DIRECT_IO write, and stores
- *   to a passthrough mapping are seen by nobody: drop those pages before the next
- *   use of the cache, see stale();
- * - FOPEN_DIRECT_IO does not look at what is dirty in the cache, and a mapping of
- *   the lower file does so only when it is made: write it back first, see dirty.
+ * Some accesses are not coherent by contract.  The client compensates before it
+ * compares:
+ * - FUSE leaves old pages in its cache under a FOPEN_DIRECT_IO write, and does
+ *   not notice stores to a passthrough mapping: drop these pages before the
+ *   next use of the cache, see stale();
+ * - FOPEN_DIRECT_IO ignores dirty pages of the cache, and a mapping of the
+ *   lower file writes them back only when it is made: write them back first,
+ *   see dirty.
  */
 #define _GNU_SOURCE
 #include <setjmp.h>
@@ -22,14 +24,15 @@
 #include <sys/uio.h>
 #include <sys/wait.h>
 
-#include "io_async.h"
+#include "async_test.h"
 #include "io_test.h"
+#include "../../kselftest_harness.h"
 
 #define MODEL_OPS	200000
 #define MODEL_TIMEOUT	3600
-#define MODEL_MAX	(160 * KIB)	/* size of the file, at most */
-#define MODEL_SPARE	(2 * PAGE)	/* of buffers */
-#define MODEL_EVERY	256		/* operations between looks at everything */
+#define MODEL_MAX	(160 * KIB)	/* maximum file size */
+#define MODEL_SPARE	(2 * PAGE)	/* spare bytes of buffers */
+#define MODEL_EVERY	256		/* operations until a full check */
 #define MODEL_HANDLES	6
 #define MODEL_MAPPINGS	3
 #define MODEL_LOG	4096
@@ -73,11 +76,11 @@ static const struct {
 	[DIRECT]	= { "direct", OPEN_DIRECT, 0 },
 };
 
-/* What the server saw; the client is another process. */
+/* Counters of the server, shared with the client, which is another process. */
 struct shared {
 	struct fuse_server s;
 	bool passes[MODEL_FDS];		/* by fh */
-	unsigned long stray;		/* READs and WRITEs of such */
+	unsigned long stray;		/* their READs and WRITEs */
 };
 
 struct handle {
@@ -113,8 +116,8 @@ struct client {
 	char *image;		/* zeros beyond the size */
 	char *buf;
 	off_t size;
-	off_t last;		/* where somebody wrote, to look there again */
-	bool dirty;		/* FUSE's cache may be */
+	off_t last;		/* position of a recent write */
+	bool dirty;		/* FUSE's cache may have dirty pages */
 	bool mapped;		/* there was a writable mapping of the lower file */
 	off_t stale_from, stale_to;
 	uint64_t nodeid;
@@ -131,7 +134,9 @@ static void on_sigbus(int sig)
 	siglongjmp(no_page, sig);
 }
 
-/* The operation follows from the seed and its number, not from those before. */
+/*
+ * Each operation depends only on the seed and its number, not on earlier ones.
+ */
 static void random_begin(struct client *c)
 {
 	c->random = (c->seed * 1000003 + c->nr) * 0x9e3779b97f4a7c15ull + 1;
@@ -150,7 +155,7 @@ static bool one_in(struct client *c, unsigned int n)
 	return !rnd(c, n);
 }
 
-/* Failure: what was done last, and what was done there */
+/* On failure: print the last operations, and those on the same range */
 
 static void print_op(const struct client *c, unsigned long nr, off_t at)
 {
@@ -204,7 +209,7 @@ static bool can(const struct handle *h, int mode)
 	return h->fd >= 0 && (acc == O_RDWR || acc == mode || mode == -1);
 }
 
-/* A handle that may: O_RDONLY to read, O_WRONLY to write, O_RDWR, -1: any. */
+/* A handle that permits @mode: O_RDONLY, O_WRONLY, O_RDWR, or -1 for any. */
 static struct handle *choose(struct client *c, int mode)
 {
 	unsigned int i, first = rnd(c, MODEL_HANDLES);
@@ -259,7 +264,7 @@ static void choose_off(struct client *c)
 		c->op->len = MODEL_MAX - off;
 }
 
-/* @direct: as O_DIRECT wants it of any file system */
+/* @direct: aligned for O_DIRECT on any file system */
 static void choose_range(struct client *c, bool direct)
 {
 	struct op *op = c->op;
@@ -274,7 +279,7 @@ static void choose_range(struct client *c, bool direct)
 	op->len = end - end % BLOCK - op->off;
 }
 
-/* Within the file: for mappings.  False: it is empty. */
+/* A range within the file, for mappings. Returns false if the file is empty. */
 static bool choose_inside(struct client *c)
 {
 	struct op *op = c->op;
@@ -289,7 +294,7 @@ static bool choose_inside(struct client *c)
 	return true;
 }
 
-/* The position of an append; false: not possible. */
+/* The position of an append. Returns false if no append is possible. */
 static bool choose_end(struct client *c, const struct handle *h)
 {
 	struct op *op = c->op;
@@ -305,7 +310,7 @@ static bool choose_end(struct client *c, const struct handle *h)
 	return op->len;
 }
 
-/* Where it begins in memory matters only to O_DIRECT. */
+/* Only O_DIRECT needs alignment in memory. */
 static char *buffer(struct client *c, const struct handle *h)
 {
 	return h && (h->flags & O_DIRECT) ? c->buf : c->buf + rnd(c, 200);
@@ -438,7 +443,7 @@ static void was_written(struct client *c, const struct handle *h,
 	after_write(c, h, buf, op->off, n);
 }
 
-/* A position in a file moves by what was read or written. */
+/* The file position moves by the bytes that were read or written. */
 static void moved(struct client *c, off_t at, off_t from, ssize_t n)
 {
 	if (n > 0 && at != from + n)
@@ -446,7 +451,7 @@ static void moved(struct client *c, off_t at, off_t from, ssize_t n)
 		     n, (uintmax_t)from);
 }
 
-/* An error that has to come, and changes nothing. */
+/* An operation that must fail and change nothing */
 static void was_refused(struct client *c, long n, int error)
 {
 	c->op->ret = n < 0 ? -errno : n;
@@ -455,7 +460,10 @@ static void was_refused(struct client *c, long n, int error)
 	c->op->len = 0;
 }
 
-/* Never 0, and in each operation and place another.  Emulated CPUs hate loops. */
+/*
+ * Never 0; differs between operations and places.  Few loops, because emulated
+ * CPUs are slow.
+ */
 static void fill(struct client *c, char *buf, size_t len)
 {
 	size_t i, odd = 251;
@@ -466,7 +474,7 @@ static void fill(struct client *c, char *buf, size_t len)
 		memcpy(buf + i, buf, len - i < odd ? len - i : odd);
 }
 
-/* Operations.  False: not possible now. */
+/* Operations. They return false if they are not possible now. */
 
 static int split(struct client *c, const struct handle *h, struct iovec *iov,
 		 char *buf, size_t len)
@@ -541,7 +549,7 @@ static bool do_write(struct client *c)
 	if (!h)
 		return false;
 	choose_range(c, h->flags & O_DIRECT);
-	/* Of an append the position does not count. */
+	/* An append ignores the position. */
 	at = op->off;
 	op->how = way < ARRAY_SIZE(flags) ? flags[way] : 0;
 	if (one_in(c, 80))
@@ -571,7 +579,7 @@ static bool do_write(struct client *c)
 	return true;
 }
 
-/* Several requests at once, none of which overlaps another. */
+/* Several concurrent requests that do not overlap */
 static bool do_aio(struct client *c)
 {
 	bool writing = one_in(c, 2);
@@ -624,7 +632,7 @@ static bool do_aio(struct client *c)
 	return true;
 }
 
-/* Load from a mapping, or store into it. */
+/* Load from a mapping, or store to it. */
 static void touch(struct client *c, const char *p, enum kind kind, bool store)
 {
 	struct op *op = c->op;
@@ -634,7 +642,7 @@ static void touch(struct client *c, const char *p, enum kind kind, bool store)
 	if (sigsetjmp(no_page, 1))
 		fail(c, op->off, "SIGBUS");
 	if (!store) {
-		/* One fault under the kernel's feet is worth another. */
+		/* All loads fault alike: copy, then compare. */
 		memcpy(c->buf, p + op->off, op->len);
 		compare(c, op->name, c->buf, op->off, op->len);
 		return;
@@ -655,7 +663,7 @@ static char *map(struct client *c, const struct handle *h, bool writable)
 
 	if (p == MAP_FAILED)
 		fail(c, -1, "mmap: %m");
-	/* The right to write decides, not the protection of now. */
+	/* The access mode of the open decides, not the current protection. */
 	if (kinds[h->kind].maps_lower && (h->flags & O_ACCMODE) == O_RDWR)
 		c->mapped = true;
 	return p;
@@ -681,7 +689,7 @@ static bool do_mmap(struct client *c)
 	return true;
 }
 
-/* A mapping that stays, longer maybe than the open file that it is of. */
+/* A mapping that may outlive its open file. */
 static bool do_mapping(struct client *c)
 {
 	struct mapping *m = &c->m[rnd(c, MODEL_MAPPINGS)];
@@ -908,7 +916,10 @@ static bool do_copy(struct client *c)
 		return false;
 	to = op->off;
 	op->from = from;
-	/* The server copies in the lower file, old pages or not. */
+	/*
+	 * The server copies within the lower file, even if the cache has old
+	 * pages.
+	 */
 	write_back(c);
 	drop_stale(c);
 	n = copy_file_range(in->fd, &from, out->fd, &to, op->len, 0);
@@ -927,7 +938,10 @@ static bool do_copy(struct client *c)
 	memcpy(c->buf, c->image + op->from, n);
 	if (n)
 		wrote(c, c->buf, op->off, n);
-	/* If it fell back to reads and writes, they were the handle's own. */
+	/*
+	 * If the kernel fell back to reads and writes, they were by this
+	 * handle.
+	 */
 	if (!kinds[out->kind].passes)
 		stale(c, op->off, n);
 	c->dirty |= c->shared->s.writeback;
@@ -1010,7 +1024,7 @@ static bool do_setfl(struct client *c)
 	return true;
 }
 
-/* What was old in the cache is old no more. */
+/* The cache has no old pages any more. */
 static void look_at_dropped(struct client *c, const struct handle *h)
 {
 	size_t len = expected(c, c->stale_from, c->stale_to - c->stale_from);
@@ -1036,11 +1050,11 @@ static void open_handle(struct client *c, unsigned int i)
 
 	do {
 		h->kind = rnd(c, NR_KINDS);
-		/* Has it to drop something? */
+		/* Does it have to drop pages? */
 		if (c->stale_from < c->stale_to && c->mapped && one_in(c, 2))
 			h->kind = KEEP_CACHE;
 	} while (!(c->kinds & BIT(h->kind)));
-	/* The first can always do everything. */
+	/* The first handle can do everything. */
 	flags = i ? modes[rnd(c, ARRAY_SIZE(modes))] : O_RDWR;
 	if (one_in(c, 5))
 		flags |= O_APPEND;
@@ -1116,7 +1130,7 @@ static void operate(struct client *c)
 	random_begin(c);
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
 		sum += ops[i].weight;
-	/* Sometimes before anything else drops what is old. */
+	/* Sometimes drop the old pages first. */
 	if (c->stale_from < c->stale_to && one_in(c, 8)) {
 		begin(c, "reopen");
 		do_reopen(c);
@@ -1130,7 +1144,7 @@ static void operate(struct client *c)
 	} while (!ops[i].run(c));
 }
 
-/* The size after each operation, by whichever handle. */
+/* Compare the size after each operation, by a random handle. */
 static void look(struct client *c)
 {
 	unsigned int i = rnd(c, MODEL_HANDLES);
@@ -1159,7 +1173,7 @@ static void look_by(struct client *c, const char *what, int fd)
 	compare(c, what, c->buf, 0, n);
 }
 
-/* The whole file through everything that there is, and the lower file. */
+/* Compare the whole file through every handle and mapping, and the lower file. */
 static void look_at_all(struct client *c)
 {
 	unsigned int i;
@@ -1238,7 +1252,7 @@ static void __attribute__((noreturn)) client(struct client *c, unsigned long nr)
 	_exit(0);
 }
 
-/* Which fh passes through, and does a READ or WRITE name such a one? */
+/* Note which fh pass through, and count their READs and WRITEs. */
 static bool watch(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	struct shared *shared = s->arg;
@@ -1283,7 +1297,9 @@ FIXTURE_SETUP(model)
 	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->shared);
-	/* One CPU runs both sooner than two, and more alike each time. */
+	/*
+	 * On one CPU server and client are faster, and vary less, than on two.
+	 */
 	CPU_ZERO(&one);
 	CPU_SET(sched_getcpu(), &one);
 	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
@@ -1292,7 +1308,7 @@ FIXTURE_SETUP(model)
 	self->shared->s.arg = self->shared;
 	ASSERT_EQ(0, fuse_server_start(&self->shared->s));
 	ASSERT_EQ(0, lower_make(&self->shared->s, "f", 0, 1));
-	/* The first lookup is the answer to INIT's end, too. */
+	/* The first lookup also waits for the end of INIT. */
 	ASSERT_EQ(0, access(fuse_path(&self->shared->s, "f"), F_OK));
 	ASSERT_EQ(variant->writeback,
 		  !!(self->shared->s.init_flags & FUSE_WRITEBACK_CACHE));
@@ -1304,9 +1320,9 @@ FIXTURE_TEARDOWN(model)
 }
 
 /*
- * Whatever is done through whichever handle, all see it, and none that passes
- * through makes a READ or WRITE.  The client is a process of its own: an mmap()
- * waits for the server with the memory map of its process locked.
+ * Every handle sees every operation of every other one, and no passthrough handle
+ * causes a READ or WRITE.  The client is a process of its own: mmap() waits for the
+ * server while it holds the mmap lock of its process.
  */
 TEST_F_TIMEOUT(model, random, MODEL_TIMEOUT)
 {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Notification, locks and leases: of which file, FUSE's or the lower one. */
+/*
+ * Notification, locks and leases: those of the FUSE file and those of the lower
+ * file
+ */
 #define _GNU_SOURCE
 #include <poll.h>
 #include <signal.h>
@@ -8,8 +11,9 @@
 #include <sys/inotify.h>
 #include <sys/wait.h>
 
-#include "io_async.h"
+#include "async_test.h"
 #include "io_test.h"
+#include "../../kselftest_harness.h"
 
 #define LEN	8192
 
@@ -22,11 +26,9 @@ FIXTURE(notify) {
 
 FIXTURE_SETUP(notify)
 {
-	ASSERT_EQ(0, fuse_server_start(&self->s));
-	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
+	self->fd = serve_file(&self->s, OPEN_PASSTHROUGH, LEN);
 	self->buf = pages(LEN);
 	ASSERT_NE(NULL, self->buf);
-	self->fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
 	ASSERT_LE(0, self->fd);
 	self->fuse = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	self->lower = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
@@ -45,7 +47,7 @@ FIXTURE_TEARDOWN(notify)
 	fuse_server_stop(&self->s);
 }
 
-/* All events that are there, one mask. */
+/* The mask of all pending events. */
 static uint32_t events(int fd)
 {
 	char buf[4096] __attribute__((aligned(8)));
@@ -77,6 +79,7 @@ TEST_F_TIMEOUT(notify, inotify_sync, IO_TIMEOUT)
 
 	ASSERT_EQ(0, pipe2(p, O_CLOEXEC));
 	ASSERT_EQ(10, splice(self->fd, NULL, p[1], NULL, 10, 0));
+	EXPECT_EQ(IN_ACCESS, events(self->lower));
 	ASSERT_EQ(10, splice(p[0], NULL, self->fd, NULL, 10, 0));
 	/* Splice itself reports nothing to the outer file in 6.1. */
 	events(self->fuse);
@@ -85,7 +88,7 @@ TEST_F_TIMEOUT(notify, inotify_sync, IO_TIMEOUT)
 	close(p[1]);
 }
 
-/* So is one by io_uring. */
+/* The same by io_uring. */
 TEST_F_TIMEOUT(notify, inotify_uring, IO_TIMEOUT)
 {
 	struct uring u;
@@ -100,7 +103,7 @@ TEST_F_TIMEOUT(notify, inotify_uring, IO_TIMEOUT)
 	uring_destroy(&u);
 }
 
-/* The close of the client is one of the FUSE file; the lower file's comes with it. */
+/* The client's close is an event of the FUSE file, and then of the lower file. */
 TEST_F_TIMEOUT(notify, inotify_close, IO_TIMEOUT)
 {
 	uint32_t mask = 0;
@@ -117,7 +120,7 @@ TEST_F_TIMEOUT(notify, inotify_close, IO_TIMEOUT)
 	EXPECT_EQ(IN_CLOSE_WRITE, mask);
 }
 
-/* Who writes to the lower file itself is not seen by a watch of the FUSE file. */
+/* A watch of the FUSE file does not see writes to the lower file itself. */
 TEST_F_TIMEOUT(notify, inotify_lower_alone, IO_TIMEOUT)
 {
 	int fd = lower_open(&self->s, "f", O_RDWR);
@@ -128,7 +131,7 @@ TEST_F_TIMEOUT(notify, inotify_lower_alone, IO_TIMEOUT)
 	close(fd);
 }
 
-/* fanotify, by inode mark, says the same, and names the client as who did it. */
+/* fanotify inode marks report the same events, with the pid of the client. */
 TEST_F_TIMEOUT(notify, fanotify, IO_TIMEOUT)
 {
 	struct fanotify_event_metadata ev[4] = {};
@@ -143,7 +146,10 @@ TEST_F_TIMEOUT(notify, fanotify, IO_TIMEOUT)
 		ASSERT_EQ(0, fanotify_mark(fan, FAN_MARK_ADD, FAN_MODIFY,
 					   AT_FDCWD, path[i]));
 		ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, 0));
-		/* Reading the event opens the file again: by the way now set. */
+		/*
+		 * Reading the event opens the file again, in the way that is
+		 * set now.
+		 */
 		self->s.open_mode = -1;
 		ASSERT_EQ(sizeof(ev[0]), read(fan, ev, sizeof(ev)));
 		EXPECT_EQ(FAN_MODIFY, ev[0].mask);
@@ -162,7 +168,7 @@ static ssize_t read_way(bool by_splice, int fd, char *buf)
 	return pipe2(p, O_CLOEXEC) ? -1 : splice(fd, NULL, p[1], NULL, 10, 0);
 }
 
-/* Waits for an event, or for the end of who should have caused it. */
+/* Wait for an event or for the end of the process that should cause it. */
 static bool event_comes(int fan, pid_t pid)
 {
 	int pidfd = syscall(__NR_pidfd_open, pid, 0);
@@ -176,7 +182,7 @@ static bool event_comes(int fan, pid_t pid)
 	return p[0].revents & POLLIN;
 }
 
-/* Who listens for permission events of either file can deny a client's read, and let it pass. */
+/* A listener for permission events of either file can deny or allow a client's read. */
 TEST_F_TIMEOUT(notify, fanotify_permission, IO_TIMEOUT)
 {
 	const char *path[] = { fuse_path(&self->s, "f"), lower_path(&self->s, "f") };
@@ -190,14 +196,18 @@ TEST_F_TIMEOUT(notify, fanotify_permission, IO_TIMEOUT)
 		int status, fan = fanotify_init(FAN_CLASS_CONTENT | FAN_CLOEXEC,
 						O_RDONLY | O_CLOEXEC);
 		pid_t pid;
+		int fd;
 
 		ASSERT_LE(0, fan);
 		ASSERT_EQ(0, fanotify_mark(fan, FAN_MARK_ADD, FAN_ACCESS_PERM,
 					   AT_FDCWD, path[i & 1]));
+		/* A file that was opened before may never ask a listener. */
+		fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDONLY);
+		ASSERT_LE(0, fd);
 		pid = fork();
 		ASSERT_LE(0, pid);
 		if (!pid)
-			_exit(read_way(i & 4, self->fd, self->buf) == 10 ? 0 : errno);
+			_exit(read_way(i & 4, fd, self->buf) == 10 ? 0 : errno);
 		ASSERT_TRUE(event_comes(fan, pid)) TH_LOG("case %u", i);
 		ASSERT_EQ(sizeof(ev), read(fan, &ev, sizeof(ev)));
 		EXPECT_EQ(FAN_ACCESS_PERM, ev.mask);
@@ -207,6 +217,7 @@ TEST_F_TIMEOUT(notify, fanotify_permission, IO_TIMEOUT)
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		EXPECT_EQ(i & 2 ? EPERM : 0, WEXITSTATUS(status)) TH_LOG("case %u", i);
 		close(ev.fd);
+		close(fd);
 		close(fan);
 	}
 }
@@ -223,7 +234,7 @@ TEST_F_TIMEOUT(notify, locks, IO_TIMEOUT)
 	EXPECT_EQ(-1, fcntl(other, F_OFD_SETLK, &l));
 	EXPECT_EQ(EAGAIN, errno);
 	EXPECT_EQ(0, fcntl(lower, F_OFD_SETLK, &l));
-	/* Locks are advice: the I/O goes on. */
+	/* Locks are advisory: the I/O continues. */
 	EXPECT_EQ(10, pwrite(other, self->buf, 10, 0));
 
 	ASSERT_EQ(0, flock(self->fd, LOCK_EX));
@@ -239,7 +250,7 @@ static void lock_file(void *arg)
 	flock(*(int *)arg, LOCK_EX);
 }
 
-/* A lock that has to wait gets its turn when the other open is closed. */
+/* A blocked lock is granted when the other open is closed. */
 TEST_F_TIMEOUT(notify, lock_waits, IO_TIMEOUT)
 {
 	int other = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
@@ -289,7 +300,10 @@ TEST_F_TIMEOUT(notify, lease, IO_TIMEOUT)
 	close(rd);
 }
 
-/* A lease to write of the FUSE file is broken by an open to read, and lets passthrough go on. */
+/*
+ * A write lease of the FUSE file is broken by an open for reading, and does not
+ * block passthrough.
+ */
 TEST_F_TIMEOUT(notify, write_lease, IO_TIMEOUT)
 {
 	int rd;
@@ -316,9 +330,9 @@ static void open_to_write(void *arg)
 }
 
 /*
- * A lease of the lower file sees opens that pass through as opens by the server: one
- * to write leaves no room for a lease, and has to wait until it is given back; one to
- * read does not.
+ * A passthrough open conflicts with a lease of the lower file as an open by the
+ * server does: an open for writing excludes leases and waits until one is given
+ * back, an open for reading does not.
  */
 TEST_F_TIMEOUT(notify, lease_of_lower, IO_TIMEOUT)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Who owns the lower file, and that nobody does in the end: it is on a file
- * system of its own, which can be unmounted once the last owner is gone.
+ * Ownership of the lower file.  The lower file is on a file system of its own,
+ * which can be unmounted after the last reference is dropped.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -9,16 +9,17 @@
 #include <sys/socket.h>
 
 #include "attach_test.h"
+#include "../../kselftest_harness.h"
 
 #define LEN	10000
 #define RACES	200
 
-/* What the server does after it has attached. */
+/* Action of the server after the attach */
 enum then {
 	ANSWER,
 	ANSWER_ERROR,
-	ANSWER_SHORT,	/* an answer that is no answer to an open */
-	ANSWER_WRONG,	/* CREATE, TMPFILE: an entry that cannot be */
+	ANSWER_SHORT,	/* too short for an answer to an open */
+	ANSWER_WRONG,	/* CREATE, TMPFILE: an entry of a wrong type */
 	HOLD,
 	DIE,
 };
@@ -26,13 +27,13 @@ enum then {
 struct plan {
 	int opcode;
 	enum then then;
-	enum then interrupt;	/* and when told of an interrupt */
+	enum then interrupt;	/* action at FUSE_INTERRUPT */
 	int error;
 	char dir[64];
 	char lower[80];
 	int got;
 	uint64_t unique;
-	int attached[2];	/* a pipe, a byte for each */
+	int attached[2];	/* a pipe: one byte for each attach */
 };
 
 FIXTURE(ownership) {
@@ -52,7 +53,7 @@ static int answer(struct fuse_server *s, const struct plan *p, mode_t mode)
 	return reply_create(s, p->unique, 50, mode);
 }
 
-/* The last descriptor of the connection is closed; the thread ends. */
+/* Close the last descriptor of the connection, and end the thread. */
 static void die(struct fuse_server *s)
 {
 	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -111,14 +112,7 @@ static int plan_open(struct fuse_server *s)
 {
 	const struct plan *p = s->arg;
 
-	switch (p->opcode) {
-	case FUSE_OPEN:
-		return open(fuse_path(s, "f"), O_RDWR | O_CLOEXEC);
-	case FUSE_CREATE:
-		return open(fuse_path(s, "new"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	default:
-		return open(s->mnt, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
-	}
+	return open_as(s, p->opcode);
 }
 
 static bool plan_wait(struct plan *p)
@@ -128,7 +122,10 @@ static bool plan_wait(struct plan *p)
 	return read(p->attached[0], &c, 1) == 1;
 }
 
-/* Nobody has the lower file: its file system can go.  It comes back. */
+/*
+ * Can the lower file system be unmounted, because there is no reference to the
+ * lower file?  Mount a new one then.
+ */
 static bool is_free(struct plan *p)
 {
 	char buf[LEN];
@@ -173,7 +170,7 @@ FIXTURE_TEARDOWN(ownership)
 {
 	EXPECT_EQ(0, server_io(&self->s));
 	fuse_server_stop(&self->s);
-	/* Nothing is left, whatever the test did. */
+	/* No reference is left, whatever the test did. */
 	EXPECT_EQ(0, umount(self->p.dir));
 	umount2(self->p.dir, MNT_DETACH);
 	rmdir(self->p.dir);
@@ -230,7 +227,7 @@ TEST_F_TIMEOUT(ownership, mapping, IO_TIMEOUT)
 	EXPECT_TRUE(is_free(&self->p));
 }
 
-/* An open in a process that is killed is closed as any other. */
+/* The opens of a killed process are closed like any other. */
 TEST_F_TIMEOUT(ownership, client_killed, IO_TIMEOUT)
 {
 	int status;
@@ -252,7 +249,7 @@ TEST_F_TIMEOUT(ownership, client_killed, IO_TIMEOUT)
 	EXPECT_TRUE(is_free(&self->p));
 }
 
-/* An answer with an error releases what was attached. */
+/* An answer with an error releases the lower file. */
 TEST_F_TIMEOUT(ownership, error, IO_TIMEOUT)
 {
 	static const int errors[] = { EACCES, ENOENT, EINTR, EIO, 511 };
@@ -269,7 +266,10 @@ TEST_F_TIMEOUT(ownership, error, IO_TIMEOUT)
 	}
 }
 
-/* So does ENOSYS, by which the server says that it needs no OPEN or CREATE. */
+/*
+ * ENOSYS, by which a server declines OPEN or CREATE for good, releases the
+ * lower file.
+ */
 TEST_F_TIMEOUT(ownership, enosys, IO_TIMEOUT)
 {
 	int fd;
@@ -278,13 +278,16 @@ TEST_F_TIMEOUT(ownership, enosys, IO_TIMEOUT)
 	self->p.error = -ENOSYS;
 	fd = plan_open(&self->s);
 	EXPECT_EQ(0, self->p.got);
-	/* An open without OPEN is plain. */
-	EXPECT_EQ(variant->opcode == FUSE_OPEN, fd >= 0);
+	/*
+	 * An open without an OPEN request has no passthrough.  Without CREATE the
+	 * kernel sends MKNOD and OPEN.
+	 */
+	EXPECT_EQ(variant->opcode != FUSE_TMPFILE, fd >= 0);
 	EXPECT_TRUE(is_free(&self->p));
 	close(fd);
 }
 
-/* So does an answer of a wrong size. */
+/* An answer of a wrong size releases the lower file. */
 TEST_F_TIMEOUT(ownership, short_answer, IO_TIMEOUT)
 {
 	self->p.then = ANSWER_SHORT;
@@ -303,8 +306,8 @@ static bool refuse_setattr(struct fuse_server *s, const struct fuse_in_header *i
 }
 
 /*
- * What fails after the answer releases it: CREATE and TMPFILE at the entry in it,
- * an open at O_TRUNC.
+ * A failure after the answer releases the lower file: CREATE and TMPFILE fail
+ * at the entry in the answer, an open fails at O_TRUNC.
  */
 TEST_F_TIMEOUT(ownership, fails_after_answer, IO_TIMEOUT)
 {
@@ -321,7 +324,10 @@ TEST_F_TIMEOUT(ownership, fails_after_answer, IO_TIMEOUT)
 	EXPECT_TRUE(is_free(&self->p));
 }
 
-/* What an open was refused stays with nobody; what it had taken stays with it. */
+/*
+ * A refused attach keeps no reference, and leaves the earlier attach of the
+ * open in place.
+ */
 TEST_F_TIMEOUT(ownership, refused, IO_TIMEOUT)
 {
 	struct fuse_passthrough_out out;
@@ -363,7 +369,7 @@ static bool attach_twice(struct fuse_server *s, const struct fuse_in_header *in)
 	return true;
 }
 
-/* A second lower file is refused, and not kept either. */
+/* A second attach is refused and keeps no reference. */
 TEST_F_TIMEOUT(ownership, twice, IO_TIMEOUT)
 {
 	int fd;
@@ -377,7 +383,7 @@ TEST_F_TIMEOUT(ownership, twice, IO_TIMEOUT)
 	close(fd);
 }
 
-/* A server that dies between the ioctl and the answer leaves nothing. */
+/* A server that dies between the ioctl and the answer leaves no reference. */
 TEST_F_TIMEOUT(ownership, server_dies, IO_TIMEOUT)
 {
 	self->p.then = DIE;
@@ -397,7 +403,7 @@ static void blocked_open(void *arg)
 		close(fd);
 }
 
-/* A connection that is aborted meanwhile leaves nothing. */
+/* An abort between the ioctl and the answer leaves no reference. */
 TEST_F_TIMEOUT(ownership, aborted, IO_TIMEOUT)
 {
 	struct blocker b;
@@ -416,7 +422,7 @@ TEST_F_TIMEOUT(ownership, aborted, IO_TIMEOUT)
 	EXPECT_TRUE(is_free(&self->p));
 }
 
-/* An opener that is killed waits for the answer, and whatever comes releases it. */
+/* A killed opener waits for the answer; any answer releases the lower file. */
 TEST_F_TIMEOUT(ownership, opener_killed, IO_TIMEOUT)
 {
 	static const enum then thens[] = {
@@ -459,31 +465,15 @@ TEST_F_TIMEOUT(ownership, outlives_mount, IO_TIMEOUT)
 	EXPECT_TRUE(is_free(&self->p));
 }
 
-/* An open on its way between processes, in a socket, is still an open. */
+/* An open that is in flight in a Unix socket stays open. */
 TEST_F_TIMEOUT(ownership, in_a_socket, IO_TIMEOUT)
 {
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} u = {};
-	struct iovec iov = { "x", 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = u.buf,
-		.msg_controllen = sizeof(u.buf),
-	};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 	int fd, sk[2];
 
 	fd = plan_open(&self->s);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sk));
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &fd, sizeof(int));
-	ASSERT_EQ(1, sendmsg(sk[0], &msg, 0));
+	ASSERT_TRUE(send_fd(sk[0], fd, "x"));
 	close(fd);
 	EXPECT_TRUE(is_busy(&self->p));
 	close(sk[0]);
@@ -511,7 +501,7 @@ static void *race_attach(void *arg)
 	return NULL;
 }
 
-/* Two that attach, on the mark. */
+/* Two threads attach once race_mark() is called. */
 static void race_start(struct fuse_server *s, struct racer r[2])
 {
 	struct plan *p = s->arg;
@@ -534,7 +524,10 @@ static void race_mark(int spin)
 		;
 }
 
-/* Of two, one is first: 0 if that attached, ENOENT if both came too late. */
+/*
+ * Returns 0 if one of the two attached, ENOENT if both were too late, -1
+ * otherwise.
+ */
 static int race_end(struct racer r[2])
 {
 	int i, ok = 0, late = 0, busy = 0;
@@ -568,8 +561,8 @@ static bool race_answer(struct fuse_server *s, const struct fuse_in_header *in)
 }
 
 /*
- * Attaches that race with the answer: one comes first, and its lower file is the
- * open's; or none does, and the open has no lower file.  Nothing is in between.
+ * Two attaches race with the answer: at most one succeeds, and the open then
+ * has its lower file.  If both fail, the open has no lower file.
  */
 TEST_F_TIMEOUT(ownership, attach_races_with_answer, IO_TIMEOUT)
 {
@@ -577,7 +570,7 @@ TEST_F_TIMEOUT(ownership, attach_races_with_answer, IO_TIMEOUT)
 
 	self->s.request = race_answer;
 	for (i = 0; i < RACES; i++) {
-		/* How long the answer hesitates. */
+		/* Delay of the answer */
 		self->p.error = i % 20 * 200;
 		fd = plan_open(&self->s);
 		ASSERT_LE(0, fd);
@@ -607,7 +600,7 @@ static bool hold_only(struct fuse_server *s, const struct fuse_in_header *in)
 	return true;
 }
 
-/* Attaches that race with an abort: whether or not one was first, nothing is left. */
+/* Attaches race with an abort: no reference is left, whichever comes first. */
 TEST_F_TIMEOUT(ownership, attach_races_with_abort, IO_TIMEOUT)
 {
 	struct racer r[2];

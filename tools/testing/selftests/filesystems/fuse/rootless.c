@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A server without any privilege: its own user and mount namespace, made by a
- * user.  What it may, who may use its mount, and that nobody's credentials reach
- * somebody else.
+ * A server without privileges, in a user and mount namespace made by a user:
+ * what it is permitted to do, which processes may use its mount, and that no
+ * process gains credentials of another.
  */
 #define _GNU_SOURCE
 #include <grp.h>
@@ -12,14 +12,16 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
+#include "async_test.h"
 #include "attach_test.h"
+#include "../../kselftest_harness.h"
 
 #define USER	1000
 #define OTHER	1001
 #define MAPPED	2000
 #define LEN	10000
 
-/* What goes wrong in other processes: the line, or 0. */
+/* The line of the first failure in another process, or 0. */
 struct shared {
 	int line;
 };
@@ -29,7 +31,7 @@ FIXTURE(rootless) {
 	char secret[64];	/* root's alone */
 };
 
-/* In a child, or something that a child calls: true, or this line is remembered. */
+/* For children: the value of @cond; the line of the first false one is kept. */
 #define NEED(cond) need(self->sh, cond, __LINE__)
 
 static bool need(struct shared *sh, bool ok, int line)
@@ -60,16 +62,7 @@ FIXTURE_TEARDOWN(rootless)
 	unlink(self->secret);
 }
 
-static bool write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	bool ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-
-	close(fd);
-	return ok;
-}
-
-/* For good: @uid, in no group but its own. */
+/* Become @uid, without other groups. Called in a child; cannot be undone. */
 static bool become(uid_t uid)
 {
 	return !setgroups(0, NULL) && !setresgid(uid, uid, uid) &&
@@ -77,7 +70,7 @@ static bool become(uid_t uid)
 		!prctl(PR_SET_DUMPABLE, 1);
 }
 
-/* Root of a user namespace of its own, which this user is from outside. */
+/* Become root of a new user namespace, which is this user outside. */
 static bool new_namespace(void)
 {
 	uid_t uid = geteuid(), gid = getegid();
@@ -102,7 +95,7 @@ static uint64_t effective(void)
 	return d[0].effective | (uint64_t)d[1].effective << 32;
 }
 
-/* Nothing that @self's secret could be read with. */
+/* The caller lacks the privilege to open @self's secret. */
 static bool powerless(FIXTURE_DATA(rootless) *self)
 {
 	return open(self->secret, O_RDONLY | O_CLOEXEC) < 0 && errno == EACCES;
@@ -126,8 +119,8 @@ static bool start(FIXTURE_DATA(rootless) *self, struct fuse_server *s)
 }
 
 /*
- * Read pattern 1, write, map, and leave pattern 1.  That all of it passes through
- * is for the server's process to say: children have no part in its counts.
+ * Read pattern 1, write, map, and leave pattern 1.  The server process checks
+ * that all of it passed through: children have no part in its counts.
  */
 static void use_file(FIXTURE_DATA(rootless) *self, int fd)
 {
@@ -153,7 +146,7 @@ static bool all_passed_through(struct fuse_server *s)
 		lower_differs(s, "f", 0, LEN, 1) == -1;
 }
 
-/* A user may not force the unmount that would end the thread: it ends with us. */
+/* A user may not force the unmount that ends the thread; exit ends it. */
 static void stop(struct fuse_server *s)
 {
 	umount2(s->mnt, MNT_DETACH);
@@ -164,7 +157,7 @@ static void stop(struct fuse_server *s)
 	_exit(0);
 }
 
-/* The server, and clients as @clients makes them, all in a child. */
+/* Run the server and the clients that @clients starts, all in a child. */
 static bool serve(FIXTURE_DATA(rootless) *self, struct fuse_server *s,
 		  void (*clients)(FIXTURE_DATA(rootless) *self,
 				  struct fuse_server *s))
@@ -193,7 +186,7 @@ static void same_namespace(FIXTURE_DATA(rootless) *self, struct fuse_server *s)
 	NEED(fd >= 0 && writes_pattern(s, fd, "new", LEN, 3, true));
 	close(fd);
 
-	/* A client that has dropped all that the namespace gives. */
+	/* A client that has dropped all capabilities. */
 	pid = fork();
 	if (!pid) {
 		struct __user_cap_header_struct h = {
@@ -231,14 +224,14 @@ static void try_ids(FIXTURE_DATA(rootless) *self, struct fuse_server *s)
 	fd = fs_open(s, OPEN_BACKING_ID, "f", O_RDWR);
 	NEED(fd == -1 && errno == EPERM);
 	NEED(ioctl(s->dev, FUSE_DEV_IOC_BACKING_CLOSE, &id) && errno == EPERM);
-	/* Refused, it serves the open itself. */
+	/* After a refusal it serves the open itself. */
 	fd = fs_open(s, OPEN_CACHED, "f", O_RDWR);
 	NEED(fd >= 0 && reads_pattern(s, fd, LEN, 1, false));
 	close(fd);
 	NEED(s->count[FUSE_WRITE] == 0);
 }
 
-/* By id it may not: EPERM. */
+/* Attaching by id is EPERM for a server without privileges. */
 TEST_F_TIMEOUT(rootless, not_by_id, IO_TIMEOUT)
 {
 	struct fuse_server s = {};
@@ -263,7 +256,7 @@ static void inner_namespace(FIXTURE_DATA(rootless) *self, struct fuse_server *s)
 	NEED(all_passed_through(s));
 }
 
-/* A client in a namespace further in uses the mount, its data pass through. */
+/* A client in a nested user namespace uses the mount, with passthrough. */
 TEST_F_TIMEOUT(rootless, inner_client, IO_TIMEOUT)
 {
 	struct fuse_server s = {};
@@ -271,51 +264,9 @@ TEST_F_TIMEOUT(rootless, inner_client, IO_TIMEOUT)
 	EXPECT_TRUE(serve(self, &s, inner_namespace));
 }
 
-static bool send_fd(int sock, int fd, const char *text)
-{
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} u = {};
-	struct iovec iov = { (void *)text, strlen(text) + 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = u.buf,
-		.msg_controllen = sizeof(u.buf),
-	};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &fd, sizeof(int));
-	return sendmsg(sock, &msg, 0) == (ssize_t)iov.iov_len;
-}
-
-static int receive_fd(int sock, char *text, size_t len)
-{
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} u = {};
-	struct iovec iov = { text, len };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = u.buf,
-		.msg_controllen = sizeof(u.buf),
-	};
-	int fd = -1;
-
-	if (recvmsg(sock, &msg, MSG_CMSG_CLOEXEC) > 0 && CMSG_FIRSTHDR(&msg))
-		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(int));
-	return fd;
-}
-
 static int sock[2];
 
-/* Hands out an open file, then says whether all passed through. */
+/* Hands out an open file, then reports whether everything passed through. */
 static void hand_out(FIXTURE_DATA(rootless) *self, struct fuse_server *s)
 {
 	struct stat st;
@@ -334,9 +285,10 @@ static void hand_out(FIXTURE_DATA(rootless) *self, struct fuse_server *s)
 }
 
 /*
- * Root outside cannot open files of the mount, by whatever path; it may use a
- * file that it is handed, which is then read and written as the server: set-user-ID
- * falls, which root's own write would leave.  Root stays root, the server nobody.
+ * Root outside cannot open files of the mount by any path.  It may use an open
+ * file that it receives, whose I/O has the credentials of the server:
+ * set-user-ID is dropped, which a write of root itself would keep.  Root stays
+ * root, the server nobody.
  */
 TEST_F_TIMEOUT(rootless, root_outside, IO_TIMEOUT)
 {
@@ -375,7 +327,7 @@ TEST_F_TIMEOUT(rootless, root_outside, IO_TIMEOUT)
 	EXPECT_TRUE(waited(pid));
 }
 
-/* Root's server; a client that is a user in a namespace of its own. */
+/* The server is root; the client is a user in its own user namespace. */
 TEST_F_TIMEOUT(rootless, server_outside, IO_TIMEOUT)
 {
 	static const enum fuse_server_open hows[] = { OPEN_PASSTHROUGH, OPEN_BACKING_ID };
@@ -423,7 +375,10 @@ static void sibling(FIXTURE_DATA(rootless) *self, struct fuse_server *s)
 	NEED(!fuse_server_count(s, FUSE_OPEN));
 }
 
-/* allow_other is for the server's namespace and those in it: not for a sibling. */
+/*
+ * allow_other admits the user namespace of the server and its descendants, but
+ * no sibling.
+ */
 TEST_F_TIMEOUT(rootless, sibling_namespace, IO_TIMEOUT)
 {
 	struct fuse_server s = {};
@@ -443,7 +398,9 @@ TEST_F_TIMEOUT(rootless, sibling_namespace, IO_TIMEOUT)
 	ASSERT_LE(0, receive_fd(sock[0], mnt, sizeof(mnt)));
 	pid = fork();
 	if (!pid) {
-		/* The same user outside may walk there, and no further. */
+		/*
+		 * The same user outside may walk to the mount, but not into it.
+		 */
 		NEED(become(USER));
 		snprintf(path, sizeof(path), "/proc/%d/root%s", server, mnt);
 		dir = open(path, O_PATH | O_DIRECTORY);
@@ -458,7 +415,10 @@ TEST_F_TIMEOUT(rootless, sibling_namespace, IO_TIMEOUT)
 	EXPECT_TRUE(waited(server));
 }
 
-/* Without allow_other only its owner opens files; whoever has one open may use it. */
+/*
+ * Without allow_other only the owner opens files; each process may use an open
+ * file that it receives.
+ */
 TEST_F_TIMEOUT(rootless, owner_only, IO_TIMEOUT)
 {
 	struct fuse_server s = { .owner_only = true };
@@ -485,65 +445,193 @@ TEST_F_TIMEOUT(rootless, owner_only, IO_TIMEOUT)
 	fuse_server_stop(&s);
 }
 
-/* A user namespace where @from, of a file system, is @to, and root is root. */
-static int map_users(uid_t from, uid_t to)
-{
-	char path[64], map[64];
-	int fd, p[2];
-	pid_t pid;
-	char c;
+#define MAPLEN	(2 * PAGE)
 
-	if (pipe(p))
-		return -1;
-	pid = fork();
-	if (!pid) {
-		if (unshare(CLONE_NEWUSER) || write(p[1], "", 1) != 1)
-			_exit(1);
-		pause();
-	}
-	if (read(p[0], &c, 1) != 1)
-		return -1;
-	snprintf(map, sizeof(map), "0 0 1\n%u %u 1", from, to);
-	snprintf(path, sizeof(path), "/proc/%d/uid_map", pid);
-	if (!write_file(path, map))
-		return -1;
-	snprintf(path, sizeof(path), "/proc/%d/gid_map", pid);
-	if (!write_file(path, map))
-		return -1;
-	snprintf(path, sizeof(path), "/proc/%d/ns/user", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	kill(pid, SIGKILL);
-	waitpid(pid, NULL, 0);
-	return fd;
+/* Two untouched pages of a file of that mount */
+static char *untouched(struct fuse_server *s, const char *name, int flags)
+{
+	int fd = fs_open(s, OPEN_CACHED, name, O_RDWR);
+	char *p = MAP_FAILED;
+
+	/* This open has dropped the pages that the last one cached. */
+	if (fd >= 0)
+		p = mmap(NULL, MAPLEN, PROT_READ | PROT_WRITE, flags, fd, 0);
+	close(fd);
+	return p;
 }
 
-/*
- * The server's directory, where USER's files are MAPPED's: a mount of its own,
- * at @at.  An errno if this file system cannot.
- */
-static int idmapped(struct fuse_server *s, const char *at)
+enum call { PLAIN, VECTOR, ASYNC, NOWAIT };
+
+static long one_call(enum call call, bool write_it, int fd, char *buf)
 {
-	struct mount_attr attr = {
-		.attr_set = MOUNT_ATTR_IDMAP,
-		.userns_fd = map_users(USER, MAPPED),
+	struct iovec iov[] = {
+		{ buf, PAGE }, { buf + PAGE, PAGE },
 	};
-	int tree, err = 0;
+	long ret;
 
-	tree = open_tree(s->dirfd, "",
-			 AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	if (tree < 0)
-		return errno;
-	if (mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) ||
-	    move_mount(tree, "", AT_FDCWD, at, MOVE_MOUNT_F_EMPTY_PATH))
-		err = errno;
-	close(tree);
-	close(attr.userns_fd);
-	return err;
+	if (call == ASYNC)
+		return aio_once(write_it ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD, fd,
+				buf, MAPLEN, 0);
+	if (call == PLAIN)
+		ret = write_it ? pwrite(fd, buf, MAPLEN, 0) :
+				 pread(fd, buf, MAPLEN, 0);
+	else if (write_it)
+		ret = pwritev2(fd, iov, 2, 0, call == NOWAIT ? RWF_NOWAIT : 0);
+	else
+		ret = preadv2(fd, iov, 2, 0, call == NOWAIT ? RWF_NOWAIT : 0);
+	return ret < 0 ? -errno : ret;
+}
+
+/* Files of root's server: passed through, with O_DIRECT or -1, the lower one. */
+struct outside {
+	int fd, direct, lower;
+};
+
+static bool lower_has(struct outside *o, unsigned int seed)
+{
+	char buf[MAPLEN];
+
+	return pread(o->lower, buf, MAPLEN, 0) == MAPLEN &&
+		pattern_differs(buf, MAPLEN, 0, seed) == -1;
+}
+
+/* All bytes are transferred; the buffer was faulted in from the client's own server. */
+static void moves(FIXTURE_DATA(rootless) *self, struct fuse_server *s,
+		  struct outside *o, int fd, enum call call, bool write_it,
+		  int flags, bool touch)
+{
+	static unsigned int seed = 1;
+	unsigned long reads;
+	char buf[MAPLEN], *map;
+
+	pattern(buf, MAPLEN, 0, ++seed);
+	NEED(pwrite(o->lower, buf, MAPLEN, 0) == MAPLEN);
+	map = untouched(s, write_it ? "f" : "new", flags);
+	if (!NEED(map != MAP_FAILED))
+		return;
+	if (touch)
+		NEED(!madvise(map, MAPLEN, MADV_RANDOM) && map[0]);
+	reads = fuse_server_count(s, FUSE_READ);
+	if (!NEED(one_call(call, write_it, fd, map) == MAPLEN))
+		fprintf(stderr, "# call %d, write %d, direct %d, flags %d\n",
+			call, write_it, fd == o->direct, flags);
+	NEED(fuse_server_count(s, FUSE_READ) > reads);
+	NEED(lower_has(o, write_it ? 1 : seed));
+	NEED(pattern_differs(map, MAPLEN, 0, write_it ? 1 : seed) == -1);
+	/* A dirty page could be written at the next open of the file. */
+	NEED(!msync(map, MAPLEN, MS_SYNC));
+	munmap(map, MAPLEN);
+}
+
+/* No byte is transferred; the call fails with @err. */
+static void fails(FIXTURE_DATA(rootless) *self, struct outside *o, int fd,
+		  enum call call, char *map, int err)
+{
+	char before[MAPLEN], after[MAPLEN];
+	int write_it;
+
+	/* File systems may refuse any non-blocking write. */
+	for (write_it = 0; write_it < (call == NOWAIT ? 1 : 2); write_it++) {
+		/* In the lower file's cache and clean: nothing else has to wait. */
+		NEED(!fsync(o->lower));
+		NEED(pread(o->lower, before, MAPLEN, 0) == MAPLEN);
+		if (!NEED(one_call(call, write_it, fd, map) == -err))
+			fprintf(stderr, "# call %d, write %d, direct %d\n", call,
+				write_it, fd == o->direct);
+		NEED(pread(o->lower, after, MAPLEN, 0) == MAPLEN);
+		NEED(!memcmp(before, after, MAPLEN));
+	}
 }
 
 /*
- * A lower file on an idmapped mount: passed through by either form, and what a
- * write changes of it is changed as that mount maps users.
+ * No direct reads into a shared mapping: they may dirty its pages late, when
+ * nobody has the file open any more, which plain FUSE warns of.
+ */
+static void use_buffers(FIXTURE_DATA(rootless) *self, struct fuse_server *s,
+			struct outside *o)
+{
+	static const enum call calls[] = { PLAIN, VECTOR, ASYNC };
+	unsigned int i;
+	char *map;
+
+	for (i = 0; i < ARRAY_SIZE(calls); i++) {
+		moves(self, s, o, o->fd, calls[i], true, MAP_SHARED, false);
+		moves(self, s, o, o->fd, calls[i], false, MAP_PRIVATE, false);
+		moves(self, s, o, o->fd, calls[i], false, MAP_SHARED, false);
+		if (o->direct < 0)
+			continue;
+		moves(self, s, o, o->direct, calls[i], true, MAP_SHARED, false);
+		moves(self, s, o, o->direct, calls[i], false, MAP_PRIVATE, false);
+	}
+	if (o->direct >= 0) {
+		/* The first page is moved before the second one fails. */
+		moves(self, s, o, o->direct, PLAIN, true, MAP_SHARED, true);
+		moves(self, s, o, o->direct, VECTOR, true, MAP_SHARED, true);
+		moves(self, s, o, o->direct, PLAIN, false, MAP_PRIVATE, true);
+		moves(self, s, o, o->direct, VECTOR, false, MAP_PRIVATE, true);
+	}
+
+	map = untouched(s, "f", MAP_SHARED);
+	if (!NEED(map != MAP_FAILED))
+		return;
+	fails(self, o, o->fd, NOWAIT, map, EAGAIN);
+	if (o->direct >= 0)
+		fails(self, o, o->direct, NOWAIT, map, EAGAIN);
+	munmap(map, MAPLEN);
+	/* The address range is unmapped now. */
+	for (i = 0; i < ARRAY_SIZE(calls); i++) {
+		fails(self, o, o->fd, calls[i], map, EFAULT);
+		if (o->direct >= 0)
+			fails(self, o, o->direct, calls[i], map, EFAULT);
+	}
+}
+
+/*
+ * A user's buffer may map the user's own FUSE mount, which serves no other
+ * user.  If the lower call faults it in with the credentials of root's server,
+ * the call does not fail with EFAULT.  RWF_NOWAIT is EAGAIN, a bad pointer
+ * EFAULT.
+ */
+TEST_F_TIMEOUT(rootless, own_mount_as_buffer, IO_TIMEOUT)
+{
+	static const enum fuse_server_open hows[] = { OPEN_PASSTHROUGH, OPEN_BACKING_ID };
+	struct fuse_server s = {}, own = {};
+	struct outside o;
+	unsigned int i;
+	pid_t pid;
+
+	ASSERT_EQ(0, fuse_server_start(&s));
+	ASSERT_EQ(0, lower_make(&s, "a", MAPLEN, 2));
+	o.lower = lower_open(&s, "a", O_RDWR);
+	ASSERT_LE(0, o.lower);
+	for (i = 0; i < ARRAY_SIZE(hows); i++) {
+		o.fd = fs_open(&s, hows[i], "a", O_RDWR);
+		ASSERT_LE(0, o.fd);
+		o.direct = lower_open(&s, "a", O_RDWR | O_DIRECT);
+		if (o.direct >= 0) {
+			close(o.direct);
+			o.direct = fs_open(&s, hows[i], "a", O_RDWR | O_DIRECT);
+			ASSERT_LE(0, o.direct);
+		}
+		pid = fork();
+		if (!pid) {
+			if (start(self, &own) &&
+			    NEED(!lower_make(&own, "new", LEN, 1)))
+				use_buffers(self, &own, &o);
+			stop(&own);
+		}
+		EXPECT_TRUE(waited(pid));
+		close(o.fd);
+		close(o.direct);
+	}
+	close(o.lower);
+	EXPECT_EQ(0, server_io(&s));
+	fuse_server_stop(&s);
+}
+
+/*
+ * A lower file on an idmapped mount passes through, by request and by id, and a
+ * write changes its attributes as that mount maps users.
  */
 TEST_F_TIMEOUT(rootless, idmapped_lower, IO_TIMEOUT)
 {
@@ -560,7 +648,7 @@ TEST_F_TIMEOUT(rootless, idmapped_lower, IO_TIMEOUT)
 	ASSERT_EQ(0, lower_make(&s, "f", LEN, 1));
 	ASSERT_EQ(0, fchownat(s.dirfd, "f", USER, USER, 0));
 	ASSERT_NE(NULL, mkdtemp(at));
-	err = idmapped(&s, at);
+	err = idmapped(s.dirfd, at, USER, MAPPED);
 	if (err) {
 		EXPECT_EQ(EINVAL, err);
 		fuse_server_stop(&s);

@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * File systems below and above: which depth a lower file may have, FUSE as lower
- * file system of FUSE, overlayfs below and above.
+ * Stacked file systems: the depth that a lower file may have, FUSE on FUSE,
+ * overlayfs below and above.
  */
 #define _GNU_SOURCE
 #include <sys/mount.h>
 
 #include "attach_test.h"
+#include "../../kselftest_harness.h"
 
 #define LEN	10000
 
-/* Plain, an overlay on that, and an overlay on that one. */
+/* A plain file system, an overlay on it, and an overlay on that */
 enum { DEPTHS = 3 };
 
 FIXTURE(stacking) {
@@ -139,9 +140,9 @@ FIXTURE_TEARDOWN(stacking)
 }
 
 /*
- * A lower file is taken from a file system that is less deep than the server's
- * max_stack_depth, 0 being 1, and its data then pass through; others are refused,
- * and the open can be answered without.
+ * A lower file is accepted if its file system is less deep than max_stack_depth
+ * of the server, where 0 means 1, and its data then pass through.  Other lower
+ * files are refused, and the open can be answered without.
  */
 TEST_F_TIMEOUT(stacking, depth, IO_TIMEOUT)
 {
@@ -153,7 +154,7 @@ TEST_F_TIMEOUT(stacking, depth, IO_TIMEOUT)
 
 	if (self->no_overlay)
 		SKIP(return, "overlayfs");
-	/* The topmost first: to write to it copies nothing up below. */
+	/* The topmost first, since a write to it copies nothing up below. */
 	for (i = DEPTHS; i-- > 0; ) {
 		self->s.open_lower = self->path[i];
 		io = server_io(&self->s);
@@ -179,8 +180,8 @@ TEST_F_TIMEOUT(stacking, depth, IO_TIMEOUT)
 }
 
 /*
- * A lower file on overlayfs may be copied up while it is open: who opened it to
- * read sees what is written then, as without passthrough.
+ * A lower file on overlayfs may be copied up while it is open: its readers then
+ * see new data, as without passthrough.
  */
 TEST_F_TIMEOUT(stacking, copied_up, IO_TIMEOUT)
 {
@@ -207,7 +208,10 @@ TEST_F_TIMEOUT(stacking, copied_up, IO_TIMEOUT)
 	close(rd);
 }
 
-/* FUSE, even another server's, is no lower file system, however deep one may go. */
+/*
+ * A file on FUSE, even of another server, cannot be a lower file, whatever the
+ * depth.
+ */
 TEST_F_TIMEOUT(stacking, lower_on_fuse, IO_TIMEOUT)
 {
 	struct fuse_server s2 = { .init = init_depth, .arg = (void *)variant };
@@ -225,7 +229,7 @@ TEST_F_TIMEOUT(stacking, lower_on_fuse, IO_TIMEOUT)
 	fd = fs_open(&s2, variant->how, "f", O_RDWR);
 	EXPECT_EQ(-1, fd);
 	EXPECT_EQ(variant->refused, errno);
-	/* As a plain server it may well use the other's passthrough. */
+	/* A plain server can use a passthrough mount of another server. */
 	fd = fs_open(&s2, OPEN_DIRECT, "f", O_RDWR);
 	ASSERT_LE(0, fd);
 	EXPECT_TRUE(reads_pattern(&s2, fd, LEN, 2, false));
@@ -235,8 +239,8 @@ TEST_F_TIMEOUT(stacking, lower_on_fuse, IO_TIMEOUT)
 }
 
 /*
- * An overlay on a FUSE mount of depth 1 works, its reads, mappings and copying-up
- * pass through; on one of depth 2 overlayfs refuses to be.
+ * An overlay works on a FUSE mount of depth 1; its reads, mappings and copy-ups
+ * pass through.  On a mount of depth 2 overlayfs refuses to mount.
  */
 TEST_F_TIMEOUT(stacking, overlay_on_top, IO_TIMEOUT)
 {
@@ -268,7 +272,7 @@ TEST_F_TIMEOUT(stacking, overlay_on_top, IO_TIMEOUT)
 	EXPECT_LT(0, fuse_server_count(&self->s, FUSE_OPEN));
 	EXPECT_EQ(0, self->s.open_error);
 
-	/* Writing copies the file up; what is below stays. */
+	/* A write copies the file up; the lower file stays. */
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(LEN, pread(fd, buf, LEN, 0));

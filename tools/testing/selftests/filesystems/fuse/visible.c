@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What an administrator sees of passthrough: fdinfo, the control file system and
- * tracepoints.
+ * Passthrough as an administrator sees it: fdinfo, the control file system and
+ * tracepoints
  */
 #define _GNU_SOURCE
 #include <sys/ioctl.h>
@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "io_test.h"
+#include "../../kselftest_harness.h"
 
 #define CONTROL	"/sys/fs/fuse/connections"
 
@@ -48,7 +49,7 @@ static bool read_all(const char *path, char *buf, size_t len)
 	return fd >= 0 && n >= 0;
 }
 
-/* The value of a line of fdinfo, "" where there is none. */
+/* Value of a line of fdinfo; "" if there is none */
 static const char *fdinfo(int fd, const char *key)
 {
 	static char buf[4096];
@@ -93,7 +94,7 @@ TEST_F_TIMEOUT(visible, fdinfo, IO_TIMEOUT)
 	close(fd);
 }
 
-/* A name cannot make lines of its own. */
+/* A file name cannot add lines. */
 TEST_F_TIMEOUT(visible, fdinfo_escapes, IO_TIMEOUT)
 {
 	char want[300];
@@ -105,7 +106,7 @@ TEST_F_TIMEOUT(visible, fdinfo_escapes, IO_TIMEOUT)
 	close(fd);
 }
 
-/* Other opens say nothing of it. */
+/* Other opens have no such lines. */
 TEST_F_TIMEOUT(visible, fdinfo_of_others, IO_TIMEOUT)
 {
 	enum fuse_server_open how;
@@ -121,7 +122,7 @@ TEST_F_TIMEOUT(visible, fdinfo_of_others, IO_TIMEOUT)
 	}
 }
 
-/* The number of open passthrough files that the control file system tells. */
+/* Number of open passthrough files, from the control file system */
 static int control_count(const char *control)
 {
 	char buf[32];
@@ -155,13 +156,16 @@ TEST_F_TIMEOUT(visible, control_count, IO_TIMEOUT)
 	close(fd[2]);
 	close(fd[3]);
 
-	/* One that the open was refused for does not stay. */
+	/* A lower file whose open was refused does not stay. */
 	EXPECT_EQ(-1, fs_open_mode(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR,
 				   O_RDONLY));
 	EXPECT_EQ(0, control_count(self->control));
 }
 
-/* A reader who takes the count byte by byte gets one number, whatever is opened in between. */
+/*
+ * A reader that reads the count byte by byte gets one number, whatever opens
+ * come in between.
+ */
 TEST_F_TIMEOUT(visible, control_count_in_parts, IO_TIMEOUT)
 {
 	char buf[16] = "";
@@ -188,7 +192,7 @@ TEST_F_TIMEOUT(visible, control_count_in_parts, IO_TIMEOUT)
 	EXPECT_EQ(0, control_count(self->control));
 }
 
-/* How a CREATE ends after its attach. */
+/* Result of a CREATE after its attach */
 struct create_end {
 	int error;
 	uint64_t nodeid;
@@ -220,7 +224,7 @@ static bool attach_and_end(struct fuse_server *s, const struct fuse_in_header *i
 	return true;
 }
 
-/* An open that fails after a lower file was attached is not counted, one that succeeds is. */
+/* An open that fails after the attach is not counted, one that succeeds is. */
 TEST_F_TIMEOUT(visible, control_count_of_failed, IO_TIMEOUT)
 {
 	static const struct create_end fails[] = {
@@ -253,7 +257,7 @@ TEST_F_TIMEOUT(visible, control_count_of_failed, IO_TIMEOUT)
 	close(fd);
 	EXPECT_EQ(0, control_count(self->control));
 
-	/* A backing id that there is not. */
+	/* An unknown backing id */
 	self->s.open_flags = FOPEN_PASSTHROUGH;
 	EXPECT_EQ(-1, fs_open(&self->s, OPEN_CACHED, "f", O_RDWR));
 	EXPECT_EQ(0, control_count(self->control));
@@ -277,6 +281,29 @@ TEST_F_TIMEOUT(visible, control_count_after_abort, IO_TIMEOUT)
 	EXPECT_EQ(1, control_count(self->control));
 	close(fd[1]);
 	EXPECT_EQ(0, control_count(self->control));
+}
+
+/*
+ * Only the owner can read the count; after the end of the connection a reader
+ * gets no count.
+ */
+TEST_F_TIMEOUT(visible, control_of_gone, IO_TIMEOUT)
+{
+	struct stat st;
+	char buf[16];
+	int ctl;
+
+	if (!has_control())
+		SKIP(return, "no control file system");
+
+	ASSERT_EQ(0, stat(self->control, &st));
+	EXPECT_EQ(S_IFREG | 0400, st.st_mode);
+	EXPECT_EQ(1, st.st_nlink);
+	ctl = open(self->control, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, ctl);
+	fuse_server_die(&self->s);
+	EXPECT_EQ(0, read(ctl, buf, sizeof(buf)));
+	close(ctl);
 }
 
 /* Renew the control file system of init's mount namespace, if it has one. */
@@ -303,7 +330,9 @@ static int renew_control(void)
 	return mount("fusectl", CONTROL, "fusectl", 0, NULL) ? -errno : 0;
 }
 
-/* A control file system that is mounted anew has the count of connections that are older. */
+/*
+ * A new mount of the control file system has the counts of older connections.
+ */
 TEST_F_TIMEOUT(visible, control_count_renewed, IO_TIMEOUT)
 {
 	struct stat before, after;
@@ -325,13 +354,13 @@ TEST_F_TIMEOUT(visible, control_count_renewed, IO_TIMEOUT)
 	close(fd[1]);
 	EXPECT_EQ(0, control_count(self->control));
 
-	/* The connection takes its directory along. */
+	/* The directory ends with the connection. */
 	fuse_server_die(&self->s);
 	EXPECT_EQ(-1, stat(self->control, &after));
 	EXPECT_EQ(ENOENT, errno);
 }
 
-/* An instance of its own, so that nobody else's events are in the way. */
+/* A new instance, without events of others */
 FIXTURE(trace) {
 	struct fuse_server s;
 	char dir[128];
@@ -383,7 +412,7 @@ FIXTURE_TEARDOWN(trace)
 	rmdir(self->dir);
 }
 
-/* Lines of the trace so far that have both. */
+/* Number of lines of the trace so far that contain both */
 static int traced(FIXTURE_DATA(trace) *self, const char *event, const char *what)
 {
 	char path[256], *line, *save;
@@ -409,7 +438,7 @@ TEST_F_TIMEOUT(trace, attach_and_release, IO_TIMEOUT)
 	EXPECT_EQ(1, traced(self, "fuse_passthrough_attach:", "by=request"));
 	EXPECT_EQ(0, traced(self, "fuse_passthrough_release:", ""));
 	close(fd);
-	/* Before the server hears of it, the lower file is let go of. */
+	/* The lower file is released before the server is told. */
 	fuse_server_wait(&self->s, FUSE_RELEASE, 1);
 	while (traced(self, "fuse_passthrough_release:", self->lower) < 1)
 		sched_yield();
@@ -426,7 +455,7 @@ TEST_F_TIMEOUT(trace, attach_and_release, IO_TIMEOUT)
 	EXPECT_EQ(0, traced(self, "fuse_passthrough_refuse:", ""));
 }
 
-/* A refusal says why, and what error the server got. */
+/* A refusal is traced with its reason and the errno of the server. */
 TEST_F_TIMEOUT(trace, refuse, IO_TIMEOUT)
 {
 	struct fuse_passthrough_out out = { .unique = 999999 };
@@ -440,7 +469,7 @@ TEST_F_TIMEOUT(trace, refuse, IO_TIMEOUT)
 	EXPECT_EQ(1, traced(self, "fuse_passthrough_refuse:", want));
 	EXPECT_EQ(1, traced(self, "fuse_passthrough_refuse:", ""));
 
-	/* The client wants more than the lower file was opened for. */
+	/* The client wants more access than the lower file is open for. */
 	fd = fs_open_mode(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR, O_RDONLY);
 	EXPECT_EQ(-1, fd);
 	EXPECT_EQ(EACCES, errno);

@@ -1,46 +1,34 @@
-/* SPDX-License-Identifier: GPL-2.0 */
-/*
- * Native AIO and io_uring by their system calls alone, so that the tests need
- * no library.  One ring, one submitter; errors are returned as -errno.
- */
-#ifndef _SELFTESTS_FUSE_IO_ASYNC_H
-#define _SELFTESTS_FUSE_IO_ASYNC_H
+// SPDX-License-Identifier: GPL-2.0
+#define _GNU_SOURCE
+#include "async_test.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-#include <linux/aio_abi.h>
-#include <linux/io_uring.h>
-
-/* Native AIO */
-
-static inline int aio_setup(unsigned int nr, aio_context_t *ctx)
+int aio_setup(unsigned int nr, aio_context_t *ctx)
 {
 	*ctx = 0;
 	return syscall(__NR_io_setup, nr, ctx) ? -errno : 0;
 }
 
-static inline int aio_destroy(aio_context_t ctx)
+int aio_destroy(aio_context_t ctx)
 {
 	return syscall(__NR_io_destroy, ctx) ? -errno : 0;
 }
 
-static inline int aio_submit(aio_context_t ctx, long nr, struct iocb **iocbs)
+int aio_submit(aio_context_t ctx, long nr, struct iocb **iocbs)
 {
 	long ret = syscall(__NR_io_submit, ctx, nr, iocbs);
 
 	return ret < 0 ? -errno : ret;
 }
 
-static inline int aio_wait(aio_context_t ctx, long nr, struct io_event *events)
+int aio_wait(aio_context_t ctx, long nr, struct io_event *events)
 {
 	long ret;
 
@@ -51,8 +39,8 @@ static inline int aio_wait(aio_context_t ctx, long nr, struct io_event *events)
 	return ret < 0 ? -errno : ret;
 }
 
-static inline void aio_prep(struct iocb *iocb, int op, int fd, void *buf,
-			    size_t len, off_t off, uint64_t data)
+void aio_prep(struct iocb *iocb, int op, int fd, void *buf, size_t len,
+	      off_t off, uint64_t data)
 {
 	memset(iocb, 0, sizeof(*iocb));
 	iocb->aio_lio_opcode = op;
@@ -63,44 +51,58 @@ static inline void aio_prep(struct iocb *iocb, int op, int fd, void *buf,
 	iocb->aio_data = data;
 }
 
-/* io_uring */
+long aio_do(aio_context_t ctx, int op, int fd, void *buf, size_t len, off_t off)
+{
+	struct io_event ev = { .res = -EIO };
+	struct iocb iocb, *p = &iocb;
+	long ret;
 
-struct uring {
-	int fd;
-	struct io_uring_params p;
-	void *sq, *cq;
-	struct io_uring_sqe *sqes;
-	unsigned int queued;	/* prepared and not yet submitted */
-};
+	aio_prep(&iocb, op, fd, buf, len, off, 0);
+	ret = aio_submit(ctx, 1, &p);
+	if (ret == 1)
+		ret = aio_wait(ctx, 1, &ev);
+	return ret == 1 ? ev.res : ret;
+}
 
-static inline unsigned int *uring_sq(struct uring *u, uint32_t off)
+long aio_once(int op, int fd, void *buf, size_t len, off_t off)
+{
+	aio_context_t ctx;
+	long ret;
+
+	ret = aio_setup(1, &ctx);
+	if (!ret)
+		ret = aio_do(ctx, op, fd, buf, len, off);
+	aio_destroy(ctx);
+	return ret;
+}
+
+static unsigned int *uring_sq(struct uring *u, uint32_t off)
 {
 	return (unsigned int *)((char *)u->sq + off);
 }
 
-static inline unsigned int *uring_cq(struct uring *u, uint32_t off)
+static unsigned int *uring_cq(struct uring *u, uint32_t off)
 {
 	return (unsigned int *)((char *)u->cq + off);
 }
 
-static inline size_t uring_sq_size(const struct uring *u)
+static size_t uring_sq_size(const struct uring *u)
 {
 	return u->p.sq_off.array + u->p.sq_entries * sizeof(unsigned int);
 }
 
-static inline size_t uring_cq_size(const struct uring *u)
+static size_t uring_cq_size(const struct uring *u)
 {
 	return u->p.cq_off.cqes + u->p.cq_entries * sizeof(struct io_uring_cqe);
 }
 
-static inline void *uring_map(const struct uring *u, size_t len, off_t off)
+static void *uring_map(const struct uring *u, size_t len, off_t off)
 {
 	return mmap(NULL, len, PROT_READ | PROT_WRITE,
 		    MAP_SHARED | MAP_POPULATE, u->fd, off);
 }
 
-static inline int uring_setup_flags(struct uring *u, unsigned int entries,
-				    unsigned int flags)
+int uring_setup_flags(struct uring *u, unsigned int entries, unsigned int flags)
 {
 	memset(u, 0, sizeof(*u));
 	u->p.flags = flags;
@@ -117,12 +119,12 @@ static inline int uring_setup_flags(struct uring *u, unsigned int entries,
 	return 0;
 }
 
-static inline int uring_setup(struct uring *u, unsigned int entries)
+int uring_setup(struct uring *u, unsigned int entries)
 {
 	return uring_setup_flags(u, entries, 0);
 }
 
-static inline void uring_destroy(struct uring *u)
+void uring_destroy(struct uring *u)
 {
 	munmap(u->sq, uring_sq_size(u));
 	munmap(u->cq, uring_cq_size(u));
@@ -130,17 +132,16 @@ static inline void uring_destroy(struct uring *u)
 	close(u->fd);
 }
 
-static inline int uring_register(struct uring *u, unsigned int op,
-				 const void *arg, unsigned int nr)
+int uring_register(struct uring *u, unsigned int op, const void *arg,
+		   unsigned int nr)
 {
 	return syscall(__NR_io_uring_register, u->fd, op, arg, nr) < 0 ?
 		-errno : 0;
 }
 
-/* The caller never prepares more than the ring's entries between submits. */
-static inline struct io_uring_sqe *uring_prep(struct uring *u, int op, int fd,
-					      const void *addr, unsigned int len,
-					      off_t off, uint64_t data)
+struct io_uring_sqe *uring_prep(struct uring *u, int op, int fd,
+				const void *addr, unsigned int len, off_t off,
+				uint64_t data)
 {
 	unsigned int mask = *uring_sq(u, u->p.sq_off.ring_mask);
 	unsigned int tail = *uring_sq(u, u->p.sq_off.tail) + u->queued++;
@@ -157,8 +158,7 @@ static inline struct io_uring_sqe *uring_prep(struct uring *u, int op, int fd,
 	return sqe;
 }
 
-/* Submit what was prepared and wait until @wait completions are there. */
-static inline int uring_enter(struct uring *u, unsigned int wait)
+int uring_enter(struct uring *u, unsigned int wait)
 {
 	unsigned int *tail = uring_sq(u, u->p.sq_off.tail);
 	unsigned int nr = u->queued;
@@ -176,7 +176,7 @@ static inline int uring_enter(struct uring *u, unsigned int wait)
 	return ret < 0 ? -errno : 0;
 }
 
-static inline bool uring_peek(struct uring *u, struct io_uring_cqe *cqe)
+bool uring_peek(struct uring *u, struct io_uring_cqe *cqe)
 {
 	unsigned int *head = uring_cq(u, u->p.cq_off.head);
 	unsigned int mask = *uring_cq(u, u->p.cq_off.ring_mask);
@@ -192,7 +192,7 @@ static inline bool uring_peek(struct uring *u, struct io_uring_cqe *cqe)
 	return true;
 }
 
-static inline int uring_wait(struct uring *u, struct io_uring_cqe *cqe)
+int uring_wait(struct uring *u, struct io_uring_cqe *cqe)
 {
 	int err = 0;
 
@@ -204,9 +204,8 @@ static inline int uring_wait(struct uring *u, struct io_uring_cqe *cqe)
 	return 0;
 }
 
-/* One request, start to end: its result. */
-static inline int uring_do(struct uring *u, int op, int fd, const void *addr,
-			   unsigned int len, off_t off)
+int uring_do(struct uring *u, int op, int fd, const void *addr,
+	     unsigned int len, off_t off)
 {
 	struct io_uring_cqe cqe;
 	int err;
@@ -218,8 +217,19 @@ static inline int uring_do(struct uring *u, int op, int fd, const void *addr,
 	return err ?: cqe.res;
 }
 
-/* How many worker threads io_uring made for this process. */
-static inline int uring_workers(void)
+int uring_once(int op, int fd, const void *addr, unsigned int len, off_t off)
+{
+	struct uring u;
+	int ret = uring_setup(&u, 1);
+
+	if (ret)
+		return ret;
+	ret = uring_do(&u, op, fd, addr, len, off);
+	uring_destroy(&u);
+	return ret;
+}
+
+int uring_workers(void)
 {
 	char path[64], comm[32];
 	struct dirent *d;
@@ -243,5 +253,3 @@ static inline int uring_workers(void)
 	closedir(dir);
 	return nr;
 }
-
-#endif /* _SELFTESTS_FUSE_IO_ASYNC_H */

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+#define _GNU_SOURCE
+#include "inode_test.h"
+
+#include <linux/fs.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+#define CONTROL	"/sys/fs/fuse/connections"
+
+int inode_ioctl(int dev, const struct fuse_passthrough_inode *in)
+{
+	return ioctl(dev, FUSE_DEV_IOC_PASSTHROUGH_INODE, in) ? errno : 0;
+}
+
+int inode_attach_fd(struct fuse_server *s, const char *name, int fd, uint64_t ops)
+{
+	struct fuse_passthrough_inode in = {
+		.nodeid = fuse_server_nodeid(s, name),
+		.fd = fd,
+		.ops = ops,
+	};
+
+	return inode_ioctl(s->dev, &in);
+}
+
+int inode_attach(struct fuse_server *s, const char *name, uint64_t ops)
+{
+	int fd = lower_opath(s, name);
+	int err = inode_attach_fd(s, name, fd, ops);
+
+	close(fd);
+	return err;
+}
+
+int inode_attach_as(struct fuse_server *s, const char *name, uid_t id, uint64_t ops)
+{
+	int fd = lower_opath(s, name);
+	int err;
+
+	thread_become(id, id);
+	err = inode_attach_fd(s, name, fd, ops);
+	thread_become_root();
+	close(fd);
+	return err;
+}
+
+int inode_attach_path(struct fuse_server *s, const char *name, const char *path,
+		      uint64_t ops)
+{
+	int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	int err = inode_attach_fd(s, name, fd, ops);
+
+	close(fd);
+	return err;
+}
+
+int inode_detach(struct fuse_server *s, const char *name)
+{
+	return inode_attach_fd(s, name, -1, 0);
+}
+
+int inode_detach_all(struct fuse_server *s)
+{
+	struct fuse_passthrough_inode in = { .fd = -1 };
+
+	return inode_ioctl(s->dev, &in);
+}
+
+/* The mount may be dead, but its device number is in mountinfo. */
+static unsigned int connection(struct fuse_server *s)
+{
+	unsigned int dev = 0, minor_id;
+	char line[512], mnt[256];
+	FILE *f;
+
+	f = fopen("/proc/self/mountinfo", "r");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "%*d %*d %*u:%u %*s %255s", &minor_id, mnt) == 2 &&
+		    !strcmp(mnt, s->mnt))
+			dev = minor_id;
+	if (f)
+		fclose(f);
+	return dev;
+}
+
+const char *inodes_control(struct fuse_server *s)
+{
+	static char path[128];
+
+	/* This is the test's own mount namespace. */
+	if (access(CONTROL, R_OK))
+		mount("fusectl", CONTROL, "fusectl", 0, NULL);
+	snprintf(path, sizeof(path), CONTROL "/%u/passthrough_inodes",
+		 connection(s));
+	return path;
+}
+
+int inodes_attached(struct fuse_server *s)
+{
+	int fd = open(inodes_control(s), O_RDONLY | O_CLOEXEC);
+	char buf[32] = "";
+	int n;
+
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	return fd >= 0 && n > 0 ? atoi(buf) : -1;
+}
+
+int lower_opath(struct fuse_server *s, const char *name)
+{
+	return lower_open(s, name, O_PATH | O_NOFOLLOW);
+}
+
+int lookup(struct fuse_server *s, const char *name)
+{
+	struct stat st;
+
+	return lstat(fuse_path(s, name), &st);
+}
+
+int forget_dentry(struct fuse_server *s, const char *name)
+{
+	struct fuse_notify_inval_entry_out e = {
+		.parent = FUSE_ROOT_ID,
+		.namelen = strlen(name),
+	};
+	char buf[256];
+	struct fuse_out_header h = {
+		.error = FUSE_NOTIFY_INVAL_ENTRY,
+		.len = sizeof(h) + sizeof(e) + e.namelen + 1,
+	};
+
+	memcpy(buf, &h, sizeof(h));
+	memcpy(buf + sizeof(h), &e, sizeof(e));
+	strcpy(buf + sizeof(h) + sizeof(e), name);
+	return write(s->dev, buf, h.len) == (ssize_t)h.len ? 0 : errno;
+}
+
+unsigned long stat_costs(struct fuse_server *s, const char *name, int opcode)
+{
+	unsigned long before = fuse_server_count(s, opcode);
+	struct statx stx;
+
+	if (statx(AT_FDCWD, fuse_path(s, name),
+		  AT_STATX_FORCE_SYNC | AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, &stx))
+		return -1;
+	return fuse_server_count(s, opcode) - before;
+}
+
+static bool own_fs_fill(struct own_fs *fs)
+{
+	char buf[OWN_FS_LEN];
+	bool ok;
+	int fd;
+
+	if (mount("lower", fs->dir, "tmpfs", 0, NULL))
+		return false;
+	fd = open(fs->path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	pattern(buf, OWN_FS_LEN, 0, 1);
+	ok = write(fd, buf, OWN_FS_LEN) == OWN_FS_LEN;
+	close(fd);
+	return ok;
+}
+
+bool own_fs_mount(struct own_fs *fs)
+{
+	strcpy(fs->dir, "/tmp/own.XXXXXX");
+	if (!mkdtemp(fs->dir))
+		return false;
+	snprintf(fs->path, sizeof(fs->path), "%s/file", fs->dir);
+	return own_fs_fill(fs);
+}
+
+bool own_fs_free(struct own_fs *fs)
+{
+	return !umount(fs->dir) && own_fs_fill(fs);
+}
+
+bool own_fs_busy(struct own_fs *fs)
+{
+	return umount(fs->dir) && errno == EBUSY;
+}
+
+void own_fs_end(struct own_fs *fs)
+{
+	umount2(fs->dir, MNT_DETACH);
+	rmdir(fs->dir);
+}
+
+void thread_become(uid_t uid, gid_t gid)
+{
+	if (syscall(SYS_setgroups, 0, NULL) ||
+	    syscall(SYS_setresgid, -1, gid, -1) ||
+	    syscall(SYS_setresuid, -1, uid, -1))
+		abort();
+}
+
+void thread_become_root(void)
+{
+	if (syscall(SYS_setresuid, -1, 0, -1) || syscall(SYS_setresgid, -1, 0, -1) ||
+	    syscall(SYS_setgroups, 0, NULL))
+		abort();
+}
+
+void client_become(enum client client)
+{
+	if (client == OWNER)
+		thread_become(USER, USER);
+	else if (client == OWNER_MEMBER)
+		thread_become(USER, GROUP);
+	else if (client == MEMBER)
+		thread_become(OTHER, GROUP);
+	else if (client == STRANGER)
+		thread_become(OTHER, OTHER);
+}
+
+bool pair_make(struct fuse_server *s, mode_t mode, uid_t uid, gid_t gid)
+{
+	static const char *names[] = { "f", "peer" };
+	unsigned int i;
+
+	for (i = 0; i < 2; i++)
+		if (lower_make(s, names[i], BLOCK, 1) ||
+		    fchownat(s->dirfd, names[i], uid, gid, 0) ||
+		    fchmodat(s->dirfd, names[i], mode, 0))
+			return false;
+	return true;
+}
+
+bool pair_alike(struct fuse_server *s)
+{
+	struct stat f, low, peer;
+
+	if (stat(fuse_path(s, "f"), &f) || fstatat(s->dirfd, "f", &low, 0) ||
+	    fstatat(s->dirfd, "peer", &peer, 0))
+		return false;
+	return low.st_mode == peer.st_mode && low.st_uid == peer.st_uid &&
+		low.st_gid == peer.st_gid && low.st_size == peer.st_size &&
+		f.st_mode == low.st_mode && f.st_uid == low.st_uid &&
+		f.st_gid == low.st_gid && f.st_size == low.st_size &&
+		f.st_mtim.tv_sec == low.st_mtim.tv_sec;
+}
+
+int lower_flags(struct fuse_server *s, const char *name, int flags)
+{
+	int fd = lower_open(s, name, O_RDONLY);
+	int all, err = 0;
+
+	if (ioctl(fd, FS_IOC_GETFLAGS, &all))
+		err = errno;
+	all = (all & ~(FS_APPEND_FL | FS_IMMUTABLE_FL)) | flags;
+	if (!err && ioctl(fd, FS_IOC_SETFLAGS, &all))
+		err = errno;
+	close(fd);
+	return err;
+}
+
+static bool device_closed;
+
+void close_device(struct fuse_server *s)
+{
+	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	dup2(fd, s->dev);
+	close(fd);
+	__atomic_store_n(&device_closed, true, __ATOMIC_RELEASE);
+}
+
+void wait_for_close(void)
+{
+	while (!__atomic_load_n(&device_closed, __ATOMIC_ACQUIRE))
+		sched_yield();
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Shared by the tests of lower files of inodes, in addition to attach_test.h. */
+#ifndef _SELFTESTS_FUSE_INODE_TEST_H
+#define _SELFTESTS_FUSE_INODE_TEST_H
+
+#include "attach_test.h"
+
+#define OP(name)	FUSE_PASSTHROUGH_OP(FUSE_##name)
+
+/* Whatever may be attached to any inode, to a file, a directory, a symlink. */
+#define OPS_XATTR	(OP(GETXATTR) | OP(LISTXATTR) | OP(SETXATTR) | OP(REMOVEXATTR))
+#define OPS_ANY		(OP(GETATTR) | OP(SETATTR) | OPS_XATTR)
+#define OPS_FILE	(OPS_ANY | OP(OPEN) | OP(FSYNC) | OP(FALLOCATE) | OP(LSEEK) | \
+			 OP(COPY_FILE_RANGE))
+#define OPS_DIR		(OPS_ANY | OP(OPENDIR) | OP(READDIR) | OP(FSYNCDIR))
+#define OPS_LINK	(OPS_ANY | OP(READLINK))
+
+/* FUSE_DEV_IOC_PASSTHROUGH_INODE.  0 or a positive errno. */
+int inode_ioctl(int dev, const struct fuse_passthrough_inode *in);
+/* By nodeid: attach the lower file @name, or another one, by its descriptor. */
+int inode_attach(struct fuse_server *s, const char *name, uint64_t ops);
+int inode_attach_fd(struct fuse_server *s, const char *name, int fd, uint64_t ops);
+int inode_detach(struct fuse_server *s, const char *name);
+int inode_detach_all(struct fuse_server *s);
+
+/* The same by a server that is user and group @id, and nothing more. */
+int inode_attach_as(struct fuse_server *s, const char *name, uid_t id, uint64_t ops);
+/* The same through another mount of the lower file system, by a path of that. */
+int inode_attach_path(struct fuse_server *s, const char *name, const char *path,
+		      uint64_t ops);
+
+/* How many inodes have something attached, as the control file system tells in: */
+const char *inodes_control(struct fuse_server *s);
+int inodes_attached(struct fuse_server *s);
+
+/* Descriptor of a lower file, symlinks included, that allows nothing but to attach. */
+int lower_opath(struct fuse_server *s, const char *name);
+
+/* The kernel knows the name from now on.  0 or -1. */
+int lookup(struct fuse_server *s, const char *name);
+/* Make the kernel forget a name, and the inode with it if nobody uses that. */
+int forget_dentry(struct fuse_server *s, const char *name);
+
+/* Requests of this kind that a stat of @name costs, however fresh it is asked for. */
+unsigned long stat_costs(struct fuse_server *s, const char *name, int opcode);
+
+/* A lower file system of its own, which can be unmounted when nobody pins it. */
+struct own_fs {
+	char dir[64];
+	char path[96];	/* of a file on it, LEN bytes of pattern 1 */
+};
+
+#define OWN_FS_LEN	10000
+
+bool own_fs_mount(struct own_fs *fs);
+/* It has been unmounted, and is mounted anew. */
+bool own_fs_free(struct own_fs *fs);
+bool own_fs_busy(struct own_fs *fs);
+void own_fs_end(struct own_fs *fs);
+
+#define USER	1000
+#define OTHER	1001
+#define GROUP	1500
+
+/* Who does something: root, the owner (of the group, or not), a member of it, or none. */
+enum client { ROOT, OWNER, OWNER_MEMBER, MEMBER, STRANGER, CLIENTS };
+
+void client_become(enum client client);
+
+/*
+ * "f" through the mount and "peer" beside it below are alike from here on: what is
+ * done to one and to the other, by the same client, is to end alike.
+ */
+bool pair_make(struct fuse_server *s, mode_t mode, uid_t uid, gid_t gid);
+bool pair_alike(struct fuse_server *s);
+
+/* FS_APPEND_FL and the like, on a lower file.  0 or an errno. */
+int lower_flags(struct fuse_server *s, const char *name, int flags);
+
+/* Of the calling thread alone; the C library would do it for all. */
+void thread_become(uid_t uid, gid_t gid);
+void thread_become_root(void);
+
+/* The server's last device is closed, in the thread that serves, which ends. */
+void close_device(struct fuse_server *s);
+void wait_for_close(void);
+
+#endif /* _SELFTESTS_FUSE_INODE_TEST_H */

@@ -1,0 +1,441 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Extended attributes and the targets of symlinks, of inodes that have these
+ * operations attached.
+ */
+#define _GNU_SOURCE
+#include <string.h>
+#include <linux/fs.h>
+#include <sys/xattr.h>
+
+#include "inode_test.h"
+#include "../../kselftest_harness.h"
+
+#define LEN	BLOCK
+#define ACL	"system.posix_acl_access"
+#define OPS	(OP(GETATTR) | OPS_XATTR)
+
+FIXTURE(inode_xattr) {
+	struct fuse_server s;
+};
+
+FIXTURE_VARIANT(inode_xattr) { bool posix_acl; };
+FIXTURE_VARIANT_ADD(inode_xattr, plain) { .posix_acl = false };
+FIXTURE_VARIANT_ADD(inode_xattr, posix_acl) { .posix_acl = true };
+
+static void init_acl(struct fuse_server *s, struct fuse_init_out *out)
+{
+	out->flags |= FUSE_POSIX_ACL;
+}
+
+FIXTURE_SETUP(inode_xattr)
+{
+	struct fuse_server *s = &self->s;
+
+	s->permissions = true;
+	s->xattrs = true;
+	if (variant->posix_acl)
+		s->init = init_acl;
+	ASSERT_EQ(0, fuse_server_start(s));
+	s->how = OPEN_CACHED;
+	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
+	ASSERT_TRUE(pair_make(s, 0644, USER, GROUP));
+	ASSERT_EQ(0, mkdirat(s->dirfd, "d", 0755));
+	if (setxattr(lower_path(s, "f"), "user.a", "1", 1, 0))
+		SKIP(return, "has no user.*");
+	ASSERT_EQ(0, setxattr(lower_path(s, "peer"), "user.a", "1", 1, 0));
+	ASSERT_EQ(0, lookup(s, "."));
+	ASSERT_EQ(0, inode_attach(s, ".", OP(GETATTR)));
+	s->new_ops = OPS;
+	ASSERT_EQ(0, lookup(s, "f"));
+	ASSERT_EQ(0, lookup(s, "d"));
+	ASSERT_EQ(0, s->inode_error);
+	ASSERT_EQ(3, inodes_attached(s));
+}
+
+FIXTURE_TEARDOWN(inode_xattr)
+{
+	fuse_server_stop(&self->s);
+}
+
+static unsigned long asked(struct fuse_server *s)
+{
+	return fuse_server_count(s, FUSE_GETXATTR) +
+		fuse_server_count(s, FUSE_LISTXATTR) +
+		fuse_server_count(s, FUSE_SETXATTR) +
+		fuse_server_count(s, FUSE_REMOVEXATTR);
+}
+
+/* Set, read, list and remove, of files and directories: below, and nobody is asked. */
+TEST_F_TIMEOUT(inode_xattr, each_call, IO_TIMEOUT)
+{
+	static const char *names[] = { "user.x", "trusted.x", "security.x" };
+	static const char *files[] = { "f", "d" };
+	struct fuse_server *s = &self->s;
+	char value[300], big[300], list[2][1024];
+	unsigned int i, j;
+	ssize_t n;
+
+	memset(big, 'b', sizeof(big));
+	for (i = 0; i < ARRAY_SIZE(files); i++) {
+		const char *path = fuse_path(s, files[i]);
+		char *low = strdup(lower_path(s, files[i]));
+
+		for (j = 0; j < ARRAY_SIZE(names); j++) {
+			ASSERT_EQ(0, setxattr(path, names[j], big, 257, 0))
+				TH_LOG("%s: %d", names[j], errno);
+			EXPECT_EQ(257, getxattr(low, names[j], value, sizeof(value)));
+			EXPECT_EQ(0, memcmp(value, big, 257));
+			EXPECT_EQ(257, getxattr(path, names[j], NULL, 0));
+			EXPECT_EQ(-1, getxattr(path, names[j], value, 10));
+			EXPECT_EQ(ERANGE, errno);
+			EXPECT_EQ(-1, setxattr(path, names[j], "v", 1, XATTR_CREATE));
+			EXPECT_EQ(EEXIST, errno);
+			ASSERT_EQ(0, setxattr(low, names[j], "new", 3, 0));
+			EXPECT_EQ(3, getxattr(path, names[j], value, sizeof(value)));
+			n = listxattr(path, list[0], sizeof(list[0]));
+			EXPECT_EQ(n, listxattr(low, list[1], sizeof(list[1])));
+			EXPECT_EQ(0, memcmp(list[0], list[1], n));
+			EXPECT_EQ(n, listxattr(path, NULL, 0));
+			ASSERT_EQ(0, removexattr(path, names[j]));
+			EXPECT_EQ(-1, getxattr(low, names[j], value, sizeof(value)));
+			EXPECT_EQ(ENODATA, errno);
+			EXPECT_EQ(-1, getxattr(path, names[j], value, sizeof(value)));
+			EXPECT_EQ(ENODATA, errno);
+			EXPECT_EQ(-1, removexattr(path, names[j]));
+			EXPECT_EQ(ENODATA, errno);
+		}
+		free(low);
+	}
+	EXPECT_EQ(0, asked(s));
+}
+
+/* What a client may try; 0 or an errno. */
+static int try_xattr(int what, const char *path)
+{
+	char value[100];
+	int ret;
+
+	errno = 0;
+	switch (what) {
+	case 0:
+		ret = getxattr(path, "user.a", value, sizeof(value));
+		break;
+	case 1:
+		ret = setxattr(path, "user.a", "2", 1, 0);
+		break;
+	case 2:
+		ret = setxattr(path, "user.b", "2", 1, 0);
+		break;
+	case 3:
+		ret = removexattr(path, "user.b");
+		break;
+	case 4:
+		ret = getxattr(path, "trusted.t", value, sizeof(value));
+		break;
+	case 5:
+		ret = setxattr(path, "trusted.t", "2", 1, 0);
+		break;
+	case 6:
+		ret = removexattr(path, "trusted.t");
+		break;
+	case 7:
+		ret = setxattr(path, "security.s", "2", 1, 0);
+		break;
+	case 8:
+		ret = getxattr(path, "security.s", value, sizeof(value));
+		break;
+	case 9:
+		ret = removexattr(path, "security.s");
+		break;
+	case 10:
+		ret = listxattr(path, value, sizeof(value));
+		break;
+	default:
+		return -1;
+	}
+	return ret < 0 ? errno : 0;
+}
+
+#define TRIALS	11
+
+/* Clients, modes and calls: each ends as with a file of the lower file system. */
+TEST_F_TIMEOUT(inode_xattr, clients_rights, IO_TIMEOUT)
+{
+	static const mode_t modes[] = { 0644, 0600, 0660, 0444, 0622, 0000, 0666, 01777 };
+	struct fuse_server *s = &self->s;
+	enum client client;
+	unsigned int i, owned;
+	int what, f, peer;
+
+	for (client = 0; client < CLIENTS; client++) {
+		for (i = 0; i < ARRAY_SIZE(modes); i++) {
+			for (owned = 0; owned < 2; owned++) {
+				ASSERT_TRUE(pair_make(s, modes[i], owned ? USER : 0,
+						      GROUP));
+				for (what = 0; what < TRIALS; what++) {
+					client_become(client);
+					peer = try_xattr(what, lower_path(s, "peer"));
+					f = try_xattr(what, fuse_path(s, "f"));
+					thread_become_root();
+					EXPECT_EQ(peer, f)
+						TH_LOG("client %d, mode %o, call %d",
+						       client, modes[i], what);
+				}
+			}
+		}
+	}
+	EXPECT_EQ(0, asked(s));
+}
+
+/* A list has what the client may know of, not what the server may. */
+TEST_F_TIMEOUT(inode_xattr, clients_list, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	char f[200], peer[200];
+	enum client client;
+	ssize_t n;
+
+	ASSERT_EQ(0, try_xattr(5, lower_path(s, "f")));
+	ASSERT_EQ(0, try_xattr(5, lower_path(s, "peer")));
+	ASSERT_EQ(0, try_xattr(2, lower_path(s, "f")));
+	ASSERT_EQ(0, try_xattr(2, lower_path(s, "peer")));
+	for (client = 0; client < CLIENTS; client++) {
+		client_become(client);
+		n = listxattr(lower_path(s, "peer"), peer, sizeof(peer));
+		EXPECT_EQ(n, listxattr(fuse_path(s, "f"), f, sizeof(f)));
+		thread_become_root();
+		EXPECT_LT(0, n);
+		EXPECT_EQ(0, memcmp(f, peer, n)) TH_LOG("client %d", client);
+	}
+	EXPECT_EQ(0, asked(s));
+}
+
+/* File capabilities are root's to give, here as below, and writes take them. */
+TEST_F_TIMEOUT(inode_xattr, capabilities, IO_TIMEOUT)
+{
+	static const uint32_t cap[5] = { 0x02000001, 1 << 13 };
+	struct fuse_server *s = &self->s;
+	enum client client;
+	char value[64];
+	int f, peer;
+
+	for (client = 0; client < CLIENTS; client++) {
+		removexattr(lower_path(s, "f"), "security.capability");
+		removexattr(lower_path(s, "peer"), "security.capability");
+		client_become(client);
+		peer = setxattr(lower_path(s, "peer"), "security.capability", cap,
+				sizeof(cap), 0) ? errno : 0;
+		f = setxattr(fuse_path(s, "f"), "security.capability", cap,
+			     sizeof(cap), 0) ? errno : 0;
+		thread_become_root();
+		EXPECT_EQ(peer, f) TH_LOG("client %d", client);
+		EXPECT_EQ(getxattr(lower_path(s, "peer"), "security.capability", value,
+				   sizeof(value)),
+			  getxattr(fuse_path(s, "f"), "security.capability", value,
+				   sizeof(value)));
+	}
+	EXPECT_EQ(0, asked(s));
+}
+
+/* Root's calls through a server that is a user end as that user's below, if refused there. */
+TEST_F_TIMEOUT(inode_xattr, servers_rights, IO_TIMEOUT)
+{
+	static const mode_t modes[] = { 0644, 0600, 0444, 0622, 0000, 0666 };
+	struct fuse_server *s = &self->s;
+	int what, f, peer, owned;
+	unsigned int i;
+
+	ASSERT_EQ(0, inode_detach(s, "f"));
+	ASSERT_EQ(0, inode_attach_as(s, "f", USER, OPS));
+	for (owned = 0; owned < 2; owned++) {
+		for (i = 0; i < ARRAY_SIZE(modes); i++) {
+			ASSERT_TRUE(pair_make(s, modes[i], owned ? USER : 0, 0));
+			for (what = 0; what < TRIALS; what++) {
+				f = try_xattr(what, fuse_path(s, "f"));
+				client_become(OWNER);
+				peer = try_xattr(what, lower_path(s, "peer"));
+				thread_become_root();
+				EXPECT_EQ(peer, f)
+					TH_LOG("owned %d, mode %o, call %d", owned,
+					       modes[i], what);
+			}
+		}
+	}
+}
+
+/* A read-only mount and an immutable file take none. */
+TEST_F_TIMEOUT(inode_xattr, not_written, IO_TIMEOUT)
+{
+	char at[] = "/tmp/ro.XXXXXX", path[64];
+	struct fuse_server *s = &self->s;
+
+	ASSERT_NE(NULL, mkdtemp(at));
+	ASSERT_EQ(0, mount(s->lower, at, NULL, MS_BIND, NULL));
+	ASSERT_EQ(0, mount(NULL, at, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL));
+	snprintf(path, sizeof(path), "%s/f", at);
+	ASSERT_EQ(0, inode_detach(s, "f"));
+	ASSERT_EQ(0, inode_attach_path(s, "f", path, OPS));
+	EXPECT_EQ(0, try_xattr(0, fuse_path(s, "f")));
+	EXPECT_EQ(EROFS, try_xattr(1, fuse_path(s, "f")));
+	EXPECT_EQ(EROFS, try_xattr(5, fuse_path(s, "f")));
+	EXPECT_EQ(-1, removexattr(fuse_path(s, "f"), "user.a"));
+	EXPECT_EQ(EROFS, errno);
+	EXPECT_EQ(0, inode_detach(s, "f"));
+	umount(at);
+	rmdir(at);
+
+	ASSERT_EQ(0, inode_attach(s, "f", OPS));
+	if (lower_flags(s, "f", FS_IMMUTABLE_FL))
+		SKIP(return, "not_written");
+	EXPECT_EQ(EPERM, try_xattr(1, fuse_path(s, "f")));
+	EXPECT_EQ(EPERM, try_xattr(5, fuse_path(s, "f")));
+	EXPECT_EQ(-1, removexattr(fuse_path(s, "f"), "user.a"));
+	EXPECT_EQ(EPERM, errno);
+	ASSERT_EQ(0, lower_flags(s, "f", 0));
+	EXPECT_EQ(0, asked(s));
+}
+
+/* An access control list in which @uid may do all, of others the mode says @other. */
+static size_t acl_of(void *buf, uid_t uid, int other)
+{
+	struct { uint16_t tag, perm; uint32_t id; } e[] = {
+		{ 1, 7, -1 }, { 2, 7, uid }, { 4, 5, -1 }, { 16, 7, -1 }, { 32, other, -1 },
+	};
+	uint32_t version = 2;
+
+	memcpy(buf, &version, 4);
+	memcpy((char *)buf + 4, e, sizeof(e));
+	return 4 + sizeof(e);
+}
+
+static int set_acl(const char *path)
+{
+	char acl[64];
+	size_t len = acl_of(acl, OTHER, 5);
+
+	return setxattr(path, ACL, acl, len, 0) ? errno : 0;
+}
+
+/*
+ * Lists are the server's where FUSE_POSIX_ACL was not negotiated, since nobody else
+ * checks whose file it is; where it was, they are set below, by the owner alone, and
+ * take setgid as they do there.
+ */
+TEST_F_TIMEOUT(inode_xattr, lists, IO_TIMEOUT)
+{
+	static const mode_t modes[] = { 0644, 02755, 06755, 02644, 04711 };
+	struct fuse_server *s = &self->s;
+	enum client client;
+	unsigned int i;
+	char acl[64];
+	int f, peer;
+
+	peer = set_acl(lower_path(s, "peer"));
+	if (peer == EOPNOTSUPP)
+		SKIP(return, "has no ACLs");
+	if (!variant->posix_acl) {
+		set_acl(fuse_path(s, "f"));
+		EXPECT_EQ(1, fuse_server_count(s, FUSE_SETXATTR));
+		getxattr(fuse_path(s, "f"), ACL, acl, sizeof(acl));
+		EXPECT_EQ(1, fuse_server_count(s, FUSE_GETXATTR));
+		removexattr(fuse_path(s, "f"), ACL);
+		EXPECT_EQ(1, fuse_server_count(s, FUSE_REMOVEXATTR));
+		return;
+	}
+	for (client = 0; client < CLIENTS; client++) {
+		for (i = 0; i < ARRAY_SIZE(modes); i++) {
+			removexattr(lower_path(s, "f"), ACL);
+			removexattr(lower_path(s, "peer"), ACL);
+			ASSERT_TRUE(pair_make(s, modes[i], USER, GROUP));
+			client_become(client);
+			peer = set_acl(lower_path(s, "peer"));
+			f = set_acl(fuse_path(s, "f"));
+			thread_become_root();
+			EXPECT_EQ(peer, f)
+				TH_LOG("client %d, mode %o", client, modes[i]);
+			EXPECT_TRUE(pair_alike(s))
+				TH_LOG("client %d, mode %o", client, modes[i]);
+			EXPECT_EQ(getxattr(lower_path(s, "peer"), ACL, acl, sizeof(acl)),
+				  getxattr(fuse_path(s, "f"), ACL, acl, sizeof(acl)));
+		}
+	}
+	/* Gone below, gone here. */
+	ASSERT_EQ(0, set_acl(fuse_path(s, "f")));
+	ASSERT_EQ(0, removexattr(lower_path(s, "f"), ACL));
+	EXPECT_EQ(-1, getxattr(fuse_path(s, "f"), ACL, acl, sizeof(acl)));
+	EXPECT_EQ(ENODATA, errno);
+	EXPECT_EQ(0, asked(s));
+}
+
+/* After death: ENOTCONN. */
+TEST_F_TIMEOUT(inode_xattr, not_connected, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	int busy = open(s->mnt, O_PATH | O_CLOEXEC);
+	int fd = open(fuse_path(s, "f"), O_RDWR | O_CLOEXEC);
+	char value[10];
+
+	ASSERT_LE(0, fd);
+	fuse_server_die(s);
+	EXPECT_EQ(-1, fgetxattr(fd, "trusted.x", value, sizeof(value)));
+	EXPECT_EQ(ENOTCONN, errno);
+	EXPECT_EQ(-1, fsetxattr(fd, "user.a", "9", 1, 0));
+	EXPECT_EQ(ENOTCONN, errno);
+	EXPECT_EQ(1, getxattr(lower_path(s, "f"), "user.a", value, sizeof(value)));
+	EXPECT_EQ('1', value[0]);
+	close(fd);
+	close(busy);
+}
+
+FIXTURE(inode_link) {
+	struct fuse_server s;
+};
+
+FIXTURE_SETUP(inode_link)
+{
+	struct fuse_server *s = &self->s;
+
+	s->permissions = true;
+	ASSERT_EQ(0, fuse_server_start(s));
+	ASSERT_EQ(0, lower_make(s, "f", LEN, 1));
+	ASSERT_EQ(0, symlinkat("f", s->dirfd, "l"));
+	s->new_ops = OP(READLINK) | OP(GETATTR);
+	ASSERT_EQ(0, lookup(s, "l"));
+	ASSERT_EQ(0, s->inode_error);
+	ASSERT_EQ(1, inodes_attached(s));
+	s->new_ops = 0;
+}
+
+FIXTURE_TEARDOWN(inode_link)
+{
+	fuse_server_stop(&self->s);
+}
+
+/* A symlink is read and followed without a READLINK, a long one too. */
+TEST_F_TIMEOUT(inode_link, readlink, IO_TIMEOUT)
+{
+	static char target[1000], got[4096];
+	struct fuse_server *s = &self->s;
+	struct stat st;
+
+	EXPECT_EQ(1, readlink(fuse_path(s, "l"), got, sizeof(got)));
+	EXPECT_EQ('f', got[0]);
+	EXPECT_EQ(0, stat(fuse_path(s, "l"), &st));
+	EXPECT_EQ(LEN, st.st_size);
+
+	memset(target, 'x', sizeof(target) - 1);
+	ASSERT_EQ(0, symlinkat(target, s->dirfd, "long"));
+	s->new_ops = OP(READLINK);
+	EXPECT_EQ(sizeof(target) - 1, readlink(fuse_path(s, "long"), got, sizeof(got)));
+	EXPECT_EQ(0, memcmp(target, got, sizeof(target) - 1));
+	EXPECT_EQ(2, inodes_attached(s));
+	EXPECT_EQ(0, fuse_server_count(s, FUSE_READLINK));
+
+	/* Without it, it is asked for. */
+	ASSERT_EQ(0, inode_detach(s, "l"));
+	EXPECT_EQ(1, readlink(fuse_path(s, "l"), got, sizeof(got)));
+	EXPECT_EQ(1, fuse_server_count(s, FUSE_READLINK));
+}
+
+TEST_HARNESS_MAIN
