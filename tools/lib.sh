@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# What every script here shares; sourced, never run. A script sets -euo pipefail and sources it first.
+# Functions that all scripts share. Sourced first, after set -euo pipefail; never run.
 # shellcheck shell=bash
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -14,14 +14,14 @@ say() { printf '%s\n' "$*"; }
 
 warn() { printf '%s: %s\n' "$me" "$*" >&2; }
 
-# One line that says what is wrong and what to do about it, then a non-zero exit.
+# die MESSAGE: print one line, what is wrong and what to do about it, and exit with 1
 die() {
 	warn "$*"
 	exit 1
 }
 
-# strict COMMAND...: run it, a function of the caller for one, in a shell of its own that stops at the first error.
-# Within a condition, where most is called from, bash ignores set -e, and a function would go on.
+# strict COMMAND...: run COMMAND, such as a function of the caller, in a new shell that stops at the first error. Most
+# callers are in a condition, where bash ignores set -e.
 strict() {
 	bash <(declare -p | sed '/^declare -[a-z]*r/d'
 		declare -f
@@ -46,7 +46,7 @@ step() {
 	return 1
 }
 
-# space GIB: refuse to begin what the disk cannot hold.
+# space GIB: exit if the disk has less free space
 space() {
 	local free
 	mkdir -p "$build"
@@ -55,7 +55,7 @@ space() {
 		die "build/ needs $1 GiB free and has $((free / 1024 / 1024)): free some space and try again"
 }
 
-# need PACKAGE...: install the Debian packages that are missing, saying so; root, or sudo, for that alone.
+# need PACKAGE...: install the missing Debian packages, as root or by sudo, and say so
 need() {
 	local missing=() p sudo=()
 	for p; do
@@ -81,4 +81,85 @@ need() {
 			apt-get install -q -y --no-install-recommends "${missing[@]}"
 	) 9>"$build/.apt.lock" ||
 		die "could not install: ${missing[*]} (is the network there?)"
+}
+
+# A script makes OUT, a file or a directory. OUT.stamp holds WANT, a digest of everything that went into it:
+#
+#	stale OUT WANT || exit 0
+#	what makes OUT.part
+#	made OUT WANT
+
+# made_of OUT: print the digest of what OUT was made of, or nothing
+made_of() {
+	[ ! -e "$1" ] || cat "$1.stamp" 2>/dev/null || true
+}
+
+# stale OUT WANT: succeed if OUT has to be made, because it is not there or was not made of WANT. If two processes ask
+# at once, the second waits for the first, and finds OUT made.
+stale() {
+	[ "$(made_of "$1")" != "$2" ] || return 1
+	mkdir -p "${1%/*}"
+	exec 9>"$1.lock"
+	flock 9
+	[ "$(made_of "$1")" != "$2" ] || return 1
+	rm -rf "$1.part"
+}
+
+# made OUT WANT: rename OUT.part to OUT, and record WANT
+made() {
+	rm -rf "$1" "$1.stamp"
+	mv "$1.part" "$1"
+	printf '%s\n' "$2" >"$1.stamp"
+}
+
+# apt_sources SUITE TYPE...: print lines of a sources.list, of types deb and deb-src, for SUITE: the host's Debian 12
+# sources under that name. Sources of other releases are left out.
+apt_sources() {
+	local suite=$1 type
+	shift
+	for type; do
+		apt-get indextargets --format '$(CODENAME) $(REPO_URI) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian' |
+			sed -n "s/^bookworm\(-updates\|-security\)\? \([^ ]*\) /$type \2 $suite\1 /p"
+	done | sort -u
+}
+
+# apt_options: print options that give mmdebstrap the proxies and checks of the host's apt
+apt_options() {
+	apt-config dump |
+		sed -n 's/^\(Acquire::https\?::Proxy .*\|Acquire::Check-\(Date\|Valid-Until\) .*\)$/--aptopt=\1/p'
+}
+
+# kernels: print the kernels that have a series, oldest first
+kernels() {
+	(cd "$top/patches" && printf '%s\n' linux-*/0*.patch) | sed 's|^linux-||; s|/.*||' | sort -uV
+}
+
+# The kernels that were asked for by K=, or all. A script that works on one kernel takes the first.
+# shellcheck disable=SC2034
+mapfile -t asked < <(say "${K:-$(kernels)}")
+
+# choose_kernel VERSION: set K, and what patches/linux-K/series.conf sets. SERIES= names another series for that kernel,
+# in patches/SERIES-K/ instead of patches/linux-K/.
+choose_kernel() {
+	K=$1
+	# shellcheck disable=SC2034
+	series_name=${SERIES:-linux}-$K
+	patches=$top/patches/$series_name
+	# shellcheck disable=SC2034
+	pristine=$build/linux-$K
+	[ -f "$patches/series.conf" ] || die "there is no patches/$series_name/series.conf: K= is one of $(kernels | paste -sd ' ')"
+	# shellcheck source=patches/linux-6.1/series.conf
+	. "$patches/series.conf"
+	shopt -s nullglob
+	# shellcheck disable=SC2034
+	series=("$patches"/[0-9]*.patch)
+	shopt -u nullglob
+}
+
+# newest_release: print the newest release of kernel K whose image and headers are packaged, as far as apt knows
+newest_release() {
+	local release
+	release=$(apt-cache pkgnames linux- | sed -nE "s/^linux-(image|headers)-($packaged)\$/\2/p" | sort -V | uniq -d | tail -n 1)
+	[ -n "$release" ] || die "apt knows no packages of a kernel like $packaged: run apt-get update"
+	printf '%s\n' "$release"
 }
