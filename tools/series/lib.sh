@@ -1,31 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0
-# What the scripts of the series share; sourced after tools/lib.sh, never run.
+# Functions that the scripts of the series share; sourced after tools/lib.sh, never run.
 # shellcheck shell=bash disable=SC2034,SC2154
 #
-# A patch of the series, patches/linux-6.1/NNNN-name.patch, has
+# A patch of the series, patches/linux-K/NNNN-name.patch, has
 #
 #	# SPDX line
 #	Subject: of the commit
 #
 #	Message of the commit.
 #
-#	Whole: path             a file that rides in this patch; path/ for all files of a directory
-#	Section: MAINTAINERS    our section of that file rides in this patch
+#	Whole: path             a whole file that this patch adds, from the same path here, or from patches/linux-K/ if
+#	                        that has one of this name; path/ for all files of a directory
+#	Section: MAINTAINERS    this patch adds our section of that file
 #	---
-#	diff --git ...          changes to the kernel's files, without index lines; there may be none
+#	diff --git ...          changes to the kernel's files, without index lines; there may be none. A later patch
+#	                        may add a removed file again, as a whole file
 
-patches=$top/patches/linux-6.1
-tarball=/usr/src/linux-source-6.1.tar.xz
-pristine=$build/linux-6.1
+choose_kernel "${asked[0]}"
 
-shopt -s nullglob
-series=("$patches"/[0-9]*.patch)
-shopt -u nullglob
+# choose_by VERSION: choose the kernel of that version, among the kernels that were asked for
+choose_by() {
+	local k
+	for k in "${asked[@]}"; do
+		case $1 in
+		"$k" | "$k".*)
+			choose_kernel "$k"
+			return
+			;;
+		esac
+	done
+	return 1
+}
 
-# Who the series is from: the first maintainer in our section.
+# The author of the series: the first maintainer in our section
 author=$(sed -n 's/^M:[[:space:]]*//p;T;q' "$top/MAINTAINERS")
 
-# field NAME PATCH...: what follows NAME: in the headers
+# field NAME PATCH...: print the values of the headers NAME:
 field() {
 	local name=$1 p
 	shift
@@ -34,18 +44,18 @@ field() {
 	done
 }
 
-# message PATCH: the commit message, subject first
+# message PATCH: print the commit message, subject first
 message() {
 	sed -n '/^---$/q; /^# /d; /^\(Whole\|Section\): /d; s/^Subject: //; p' "$1" | git stripspace
 }
 
-# ours_in DIRECTORY: its files, without what git ignores
+# ours_in DIRECTORY: print its files, without ignored ones
 ours_in() {
 	cd "$top" || return
 	git ls-files -co --exclude-standard -- "$1" 2>/dev/null || find "$1" -type f
 }
 
-# wholes PATCH...: the whole files, relative to the top
+# wholes PATCH...: print the whole files, with their paths in the kernel
 wholes() {
 	field Whole "$@" | while read -r path; do
 		case $path in
@@ -55,7 +65,17 @@ wholes() {
 	done
 }
 
-# hooked PATCH...: the kernel's files that are changed
+# whole_file PATH: print where that whole file is here, relative to the top
+whole_file() {
+	local own=${patches#"$top"/}/${1##*/}
+	if [ -e "$top/$own" ]; then
+		printf '%s\n' "$own"
+	else
+		printf '%s\n' "$1"
+	fi
+}
+
+# hooked PATCH...: print the kernel files that are changed
 hooked() {
 	{
 		sed -n 's/^diff --git a\/\(.*\) b\/.*/\1/p' "$@"
@@ -63,7 +83,12 @@ hooked() {
 	} | sort -u
 }
 
-# among PATH GLOB...: PATH matches one of them, or there are none
+# removed PATCH...: print the kernel files that are removed
+removed() {
+	awk '/^diff --git a\// { f = substr($3, 3) } /^deleted file / { print f }' "$@"
+}
+
+# among PATH GLOB...: succeed if PATH matches a GLOB, or if there are none
 among() {
 	local path=$1 glob
 	shift
@@ -75,16 +100,17 @@ among() {
 	return 1
 }
 
-# splice FILE: put our section into the kernel's MAINTAINERS, before FUSE's own, which is the next in the alphabet
+# splice FILE: insert our section into the kernel's MAINTAINERS, in alphabetical order
 splice() {
-	section=$(grep -v '^#' "$top/MAINTAINERS") awk '
-		$0 == "FUSE: FILESYSTEM IN USERSPACE" { print ENVIRON["section"] "\n"; put = 1 }
+	section=$(grep -v '^#' "$top/MAINTAINERS") awk -v after="$maintainers_next" '
+		$0 == after { print ENVIRON["section"] "\n"; put = 1 }
 		{ print }
 		END { exit !put }' "$1" >"$1.part"
 	mv "$1.part" "$1"
 }
 
-# put DIR PATCH [GLOB...]: apply one patch, or what of it matches, to the kernel tree in DIR; no fuzz
+# put DIR PATCH [GLOB...]: apply one patch, or only its files that match, to the kernel tree in DIR; without fuzz, and
+# without overwriting a file of the kernel
 put() {
 	local dir patch=$2 f changes=()
 	dir=$(realpath "$1")
@@ -98,67 +124,84 @@ put() {
 			changes+=("--include=$f")
 		fi
 	done < <(hooked "$patch")
-	# Without the ceiling git takes DIR for a part of a repository around it, and skips what is not there.
+	# Without the ceiling git takes DIR for a part of an outer repository, and skips files that are not in
+	# it.
 	if [ ${#changes[@]} -gt 0 ]; then
 		(cd "$dir" && GIT_CEILING_DIRECTORIES=${dir%/*} git apply --whitespace=nowarn "${changes[@]}" "$patch")
 	fi
 	while read -r f; do
-		if among "$f" "$@"; then
-			mkdir -p "$dir/${f%/*}"
-			cp --remove-destination "$top/$f" "$dir/$f"
-		fi
+		among "$f" "$@" || continue
+		[ ! -e "$dir/$f" ] || die "$f is in $dir already"
+		mkdir -p "$dir/${f%/*}"
+		cp "$top/$(whole_file "$f")" "$dir/$f"
 	done < <(wholes "$patch")
 }
 
-# base_tree DIR: the pristine files that the series changes, and what tells the version
+# base_files DIR: print the files that the series changes and that the kernel tree in DIR has; a patch may also change a file
+# that an earlier one adds
+base_files() {
+	local f
+	hooked "${series[@]}" | while read -r f; do
+		[ ! -e "$1/$f" ] || printf '%s\n' "$f"
+	done
+}
+
+# base_tree DIR: make a tree of the pristine files that the series changes, and of the files that have the version
 base_tree() {
 	local files
-	mapfile -t files < <(hooked "${series[@]}")
+	mapfile -t files < <(base_files "$pristine")
 	mkdir -p "$1"
 	(cd "$pristine" && cp --parents -t "$1" Makefile .gitattributes "${files[@]}")
 }
 
-# inputs [GLOB...]: a digest of the series; of the whole files, those that match
+# inputs [GLOB...]: print a digest of the series; only of the whole files that match
 inputs() {
 	(cd "$top" && {
 		cat MAINTAINERS "${series[@]}"
 		wholes "${series[@]}" | while read -r f; do
-			! among "$f" "$@" || sha256sum "$f"
+			! among "$f" "$@" || sha256sum "$(whole_file "$f")"
 		done
 	} | sha256sum | cut -d ' ' -f 1)
 }
 
-# version DIR: the version of a kernel tree, or nothing
+# version DIR: print the version of a kernel tree, or nothing
 version() {
 	sed -n 's/^VERSION = //p; s/^PATCHLEVEL = /./p; s/^SUBLEVEL = /./p' "$1/Makefile" 2>/dev/null | head -n 3 | tr -d '\n'
 }
 
-# module_tree DIR PATCH...: what a module build needs of the pristine source, with these patches
+# module_tree DIR PATCH...: copy the pristine source that a module build needs, with these patches
 module_tree() {
-	local dir=$1 p
+	local dir=$1 p changed
 	shift
 	mkdir -p "$dir"
-	(cd "$pristine" && cp -r --parents -t "$dir" fs/fuse include/uapi/linux/fuse.h)
+	mapfile -t changed < <(base_files "$pristine" | grep '^\(fs\|include\)/')
+	(cd "$pristine" && cp -r --parents -t "$dir" fs/fuse include/uapi/linux/fuse.h && cp --parents -t "$dir" "${changed[@]}")
 	for p; do
 		put "$dir" "$p" 'fs/*' 'include/*'
 	done
 }
 
-# module_build KVER DIR y|n [ARGUMENT...]: build the modules there, with the option on or off; arguments are for make.
-# The tree's own headers come before those of the kernel, whose configuration does not know the option.
+# module_build KVER DIR y|n [ARGUMENT...]: build the modules there, with the option on or off. The arguments are for
+# make, such as a single object to build. The tree's own headers come before those of the kernel, whose configuration
+# may lack the option, or have it on. Where FUSE is built in, only the objects are made: modules would export the
+# symbols of the kernel.
 module_build() {
-	local headers dir=$2 option=$3 flags=
+	local headers dir=$2 option=$3 set='#undef CONFIG_FUSE_PASSTHROUGH' goals=(modules)
 	headers=$(headers "$1")
 	shift 3
-	[ "$option" = n ] || flags=-DCONFIG_FUSE_PASSTHROUGH=1
+	[ "$option" = n ] || set+=$'\n#define CONFIG_FUSE_PASSTHROUGH 1'
+	[ "$fuse" = m ] || goals=(fuse.o cuse.o virtiofs.o)
+	[[ "$*" != *.o ]] || goals=()
+	[ "$fuse" = m ] || goals+=(CONFIG_{FUSE_FS,CUSE,VIRTIO_FS}"=m")
 	mkdir -p "$dir/inc/linux"
 	cp -p "$dir/include/uapi/linux/fuse.h" "$dir/inc/linux/"
+	[ "$(cat "$dir/inc/option.h" 2>/dev/null)" = "$set" ] || say "$set" >"$dir/inc/option.h"
 	make -C "$headers" M="$dir/fs/fuse" -j"$(nproc)" CONFIG_FUSE_PASSTHROUGH="$option" \
 		NOSTDINC_FLAGS="-nostdinc -I$dir/inc -I$dir/include -I$dir/include/uapi" \
-		KCFLAGS="$flags" "${@:-modules}"
+		KCFLAGS="-include $dir/inc/option.h" "$@" "${goals[@]}"
 }
 
-# headers KVER: the directory of its headers, from Debian's package or from a kernel's own modules_install
+# headers KVER: print the directory of its headers, from Debian's package or from a kernel's own modules_install
 headers() {
 	local dir
 	for dir in "/usr/src/linux-headers-$1" "/lib/modules/$1/build"; do
@@ -170,47 +213,13 @@ headers() {
 	return 1
 }
 
-# need_headers KVER: have them, installed if need be, and fit for a module
+# need_headers KVER: install them if they are missing, and check that the kernel has FUSE as series.conf says
 need_headers() {
 	if ! headers "$1" >/dev/null; then
 		[ -n "$(apt-cache show "linux-headers-$1" 2>/dev/null)" ] ||
 			die "there are no headers of $1 here or in the archive: give KVER= of installed ones, or none for the newest"
 		need "linux-headers-$1"
 	fi
-	grep -qx CONFIG_FUSE_FS=m "$(headers "$1")/include/config/auto.conf" ||
-		die "$1 does not have FUSE as a module: take a kernel with CONFIG_FUSE_FS=m, or make apply and build one"
-}
-
-# newest_headers: the newest kernel of Debian 12's cloud flavour whose headers apt knows
-newest_headers() {
-	local kver
-	kver=$(apt-cache search --names-only '^linux-headers-6\.1\.0-[0-9]+-cloud-amd64$' |
-		sed 's/^linux-headers-//; s/ .*//' | sort -V | tail -n 1)
-	[ -n "$kver" ] || die "no linux-headers-6.1.0-*-cloud-amd64 is known to apt: run apt-get update"
-	printf '%s\n' "$kver"
-}
-
-passed=0
-failed=0
-skipped=0
-
-# check WHAT COMMAND...: one test, which shows what WHAT says
-check() {
-	local what=$1 log=$logs/${me}-check.log
-	shift
-	mkdir -p "$logs"
-	if strict "$@" </dev/null >"$log" 2>&1; then
-		say "ok - $what"
-		passed=$((passed + 1))
-	else
-		say "not ok - $what"
-		tail -n 30 "$log" | sed 's/^/# /'
-		failed=$((failed + 1))
-	fi
-}
-
-# verdict: the line that ends a script of tests, and its status
-verdict() {
-	say "$passed passed, $failed failed, $skipped skipped"
-	[ "$failed" = 0 ]
+	grep -qx "CONFIG_FUSE_FS=$fuse" "$(headers "$1")/include/config/auto.conf" ||
+		die "$1 is not configured with CONFIG_FUSE_FS=$fuse: take a kernel that is, or make apply and build one"
 }
