@@ -34,14 +34,14 @@
 
 static struct {
 	const char *file;
-	const char *stats;	/* where the daemon says what it was asked */
+	const char *stats;	/* statistics of the daemon */
 	pid_t daemon;
 	unsigned int repeats;
-	uint64_t budget;	/* of a repeat, in ns */
+	uint64_t budget;	/* for one repeat, in ns */
 	uint64_t seed;
 } config = { .repeats = 5, .budget = 6000000, .seed = 1 };
 
-/* What is measured, as its name says. */
+/* The measured operation, as its name says */
 static struct {
 	bool write, random, append, direct;
 	size_t size;
@@ -277,7 +277,7 @@ static void batch_mmap(unsigned int n)
 	}
 }
 
-/* Of a mapping that nothing has been touched of; see reset(). */
+/* A mapping without touched pages; see reset() */
 static void batch_fault(unsigned int n)
 {
 	off_t at = 0;

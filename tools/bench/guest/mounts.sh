@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-# What the guest's benchmarks share: passthroughfs mounts, what their daemons were asked, cold caches. Sourced.
+# Functions of the guest's benchmarks: passthroughfs mounts, requests of their daemons, cold caches. Sourced.
 # shellcheck shell=bash
 
 stats=/run/bench
 mkdir -p "$stats"
 
-# mirror NAME SOURCE DIR OPTION...: passthroughfs of SOURCE on DIR; it is mounted when this returns
+# mirror NAME SOURCE DIR OPTION...: mount passthroughfs of SOURCE on DIR
 mirror() {
 	local name=$1 source=$2 dir=$3
 	shift 3
@@ -15,7 +15,7 @@ mirror() {
 	pgrep -n passthroughfs >"$stats/$name.pid"
 }
 
-# asked NAME FILE: the daemon's counts so far, into FILE
+# asked NAME FILE: write the daemon's counts so far to FILE
 asked() {
 	local tries=0
 	rm -f "$stats/$1.json"
@@ -28,13 +28,13 @@ asked() {
 	mv "$stats/$1.json" "$2"
 }
 
-# All that is dirty is written first, or it would stay.
+# Write dirty pages first: the drop leaves them.
 cold() {
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
 }
 
-# progress TEXT: one line that replaces the last; only where PROGRESS=1 says that somebody looks
+# progress TEXT: replace the last progress line, if PROGRESS=1 asks for progress
 progress() {
 	[ "${PROGRESS:-0}" = 0 ] || printf '\r\033[K%s' "$*" >&2
 }
