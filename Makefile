@@ -8,38 +8,44 @@ MAKEFLAGS += --no-print-directory
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# Each target is one script; what is up to date is the script's own affair.
+# Each target is one script; what is up to date is the script's own affair. K=, of make's command line, is in the
+# environment of all of them.
+kernels := $(or $(K),$(sort $(patsubst patches/linux-%/,%,$(dir $(wildcard patches/linux-*/0*.patch)))))
 
 run: ## the main job: V9's benchmark in a Debian guest, on three mounts (build/run/results.json)
 	@tools/bench/demo
-check: ## every test, on the stock and the debug kernel, then the series checks; T=name for one
+check: ## every test of every kernel, or of K=6.1, with the minutes of each job; T=name for one
 	@tools/vm/check $(if $(T),--only "$(T)")
-check-quick: ## the tests on the stock kernel only
+check-quick: ## the kselftests on the stock kernel only
 	@tools/vm/check --quick $(if $(T),--only "$(T)")
 check-lower: ## the kselftests on xfs, btrfs, tmpfs and overlayfs as lower file systems, on the stock kernel
 	@tools/vm/check --quick --lower "xfs btrfs tmpfs overlayfs" $(if $(T),--only "$(T)")
+check-fixes: ## the fixes for mainline's own passthrough of 6.12, on two kernels with that: patches/mainline-fixes-6.12/
+	@tools/vm/fixes
 soak: ## the model test for longer: make soak OPS=10000000 LOWER=xfs KERNEL=debug SEED=1
 	@tools/vm/soak $(if $(OPS),--ops "$(OPS)") $(if $(LOWER),--lower "$(LOWER)") \
 		$(if $(KERNEL),--kernel "$(KERNEL)") $(if $(SEED),--seed "$(SEED)")
 shell: ## an interactive guest with everything in place
 	@tools/vm/run --shell
-lint: ## checkpatch, kernel-doc, sparse, W=1, shellcheck, SPDX
-	@tools/series/lint
-series: ## compose the mailable series in build/series/linux-6.1/
-	@tools/series/compose
-apply: ## put the series onto a 6.1.y tree: make apply KDIR=/path/to/linux
+lint: ## checkpatch, kernel-doc, sparse, W=1, shellcheck, SPDX; of every series, or of that of K=6.1
+	@$(foreach k,$(kernels),K=$k tools/series/lint &&) :
+series: ## compose the mailable series, each or that of K=6.1, in build/series/linux-6.1/
+	@$(foreach k,$(kernels),K=$k tools/series/compose &&) :
+	@$(foreach k,$(filter $(kernels),$(patsubst mainline-fixes-%,%,$(notdir $(wildcard patches/mainline-fixes-*)))),\
+		SERIES=mainline-fixes K=$k tools/series/compose &&) :
+apply: ## apply the series to a kernel tree: make apply KDIR=/path/to/linux
 	@tools/series/apply "$(KDIR)"
 refresh: ## take an edited kernel git tree back into whole files and hook patches: KDIR=...
 	@tools/series/refresh "$(KDIR)" $(BASE)
-module: ## fuse.ko, cuse.ko, virtiofs.ko for Debian 12's kernel (KVER=... for another) in build/module/
+module: ## fuse.ko, cuse.ko, virtiofs.ko for Debian's newest kernel, of K=6.1, or for KVER=..., in build/module/
 	@tools/series/module $(KVER)
 libfuse: ## Debian 12's libfuse with the passthrough patches in build/libfuse/
 	@tools/fuse/build-libfuse
 daemon: ## passthroughfs in build/fuse/
 	@tools/fuse/build
-kselftest: ## the kselftest programs in build/kselftest/
+kselftest: ## the kselftest programs for the first kernel, or for K=6.1, in build/kselftest/
 	@tools/series/kselftest
-kernel-debug: ## the debug kernel with the series built in, in build/kernel/debug/
+kernel-debug: ## the debug kernel with the series built in, in build/kernel/
 	@tools/vm/kernel debug
 bench: ## measured speed, as tables and plots in build/bench/; W=workload P=peer for one
 	@tools/bench/bench $(if $(W),--workload "$(W)") $(if $(P),--peer "$(P)")
