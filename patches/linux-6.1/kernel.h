@@ -8,6 +8,7 @@
 
 #include <linux/cred.h>
 #include <linux/fs.h>
+#include <linux/lockdep.h>
 #include <linux/mm.h>
 #include <linux/mount.h>
 #include <linux/path.h>
@@ -105,6 +106,30 @@ static inline struct file *fuse_lower_open(const struct file *user, int flags,
 					   const struct cred *cred)
 {
 	return dentry_open(path, flags, cred);
+}
+
+/*
+ * mnt_want_write() for a caller that holds locks: -EAGAIN instead of waiting for a
+ * thaw.  Write access to a mount is exported only together with that wait.  Nobody
+ * begins to freeze while s_umount is held, so that there is no wait on a file system
+ * which is not frozen then; lockdep, which cannot know, hears of a trylock.
+ */
+static inline int fuse_lower_try_want_write(struct vfsmount *mnt)
+{
+	struct super_block *sb = mnt->mnt_sb;
+	int err = -EAGAIN;
+
+	if (!down_read_trylock(&sb->s_umount))
+		return -EAGAIN;
+	if (sb->s_writers.frozen == SB_UNFROZEN) {
+		lockdep_off();
+		err = mnt_want_write(mnt);
+		lockdep_on();
+		if (!err)
+			__sb_writers_acquired(sb, SB_FREEZE_WRITE);
+	}
+	up_read(&sb->s_umount);
+	return err;
 }
 
 /* LSMs have no hook for the mapping of a lower file. */

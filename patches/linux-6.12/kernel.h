@@ -72,6 +72,20 @@ static inline struct file *fuse_lower_open(const struct file *user, int flags,
 	return backing_file_open(user, flags, path, cred);
 }
 
+/* mnt_want_write() for a caller that holds locks: -EAGAIN instead of waiting for a thaw */
+static inline int fuse_lower_try_want_write(struct vfsmount *mnt)
+{
+	struct super_block *sb = mnt->mnt_sb;
+	int err;
+
+	if (!sb_start_write_trylock(sb))
+		return -EAGAIN;
+	err = mnt_get_write_access(mnt);
+	if (err)
+		sb_end_write(sb);
+	return err;
+}
+
 /*
  * Called with the credentials of @lower.  The LSM accepts only files of
  * fuse_lower_open(): other files are the server's own, and have no room for its

@@ -161,6 +161,7 @@ static int set_locked(const struct fuse_lower_path *lp, struct posix_acl *acl,
 	return err;
 }
 
+/* With write access to the lower mount */
 static int set(struct fuse_conn *fc, const struct fuse_lower_path *lp,
 	       struct posix_acl *acl, int type)
 {
@@ -176,9 +177,6 @@ static int set(struct fuse_conn *fc, const struct fuse_lower_path *lp,
 		if (IS_ERR(mine))
 			return PTR_ERR(mine);
 	}
-	err = mnt_want_write(lp->path.mnt);
-	if (err)
-		goto release;
 
 	do {
 		inode_lock(lower);
@@ -189,8 +187,6 @@ static int set(struct fuse_conn *fc, const struct fuse_lower_path *lp,
 		err = break_deleg_wait(&delegated);
 	} while (!err);
 
-	mnt_drop_write(lp->path.mnt);
-release:
 	posix_acl_release(mine);
 	return err;
 }
@@ -202,13 +198,14 @@ release:
  * @type: ACL_TYPE_*
  * @err: 0 or a negative errno
  *
- * Return: false if the server is to be asked
+ * Return: false if the server is to be asked, or to wait for a thaw
  */
 bool fuse_passthrough_set_acl(struct inode *inode, struct posix_acl *acl,
 			      int type, int *err)
 {
 	struct fuse_conn *fc = get_fuse_conn(inode);
 	struct fuse_lower_path *lp;
+	bool frozen;
 
 	if (!fc->posix_acl)
 		return false;
@@ -217,9 +214,14 @@ bool fuse_passthrough_set_acl(struct inode *inode, struct posix_acl *acl,
 	if (!lp)
 		return fuse_lower_path_lost(inode, err);
 
-	*err = set(fc, lp, acl, type);
+	*err = fuse_lower_try_want_write(lp->path.mnt);
+	frozen = *err == -EAGAIN;
+	if (!*err) {
+		*err = set(fc, lp, acl, type);
+		mnt_drop_write(lp->path.mnt);
+	}
 	fuse_lower_update_mode(inode, lp, d_inode(lp->path.dentry));
 	forget_all_cached_acls(inode);
 	fuse_lower_path_put(lp);
-	return true;
+	return !frozen;
 }

@@ -16,6 +16,10 @@
 
 #define KILL_MODE	(ATTR_KILL_SUID | ATTR_KILL_SGID)
 
+/* What a write or a truncation changes: it takes no owner. */
+#define OF_DATA		(KILL_MODE | ATTR_KILL_PRIV | ATTR_SIZE | ATTR_MTIME | \
+			 ATTR_CTIME)
+
 /* With the lower inode's lock, by the client's credentials. */
 static int may_change(const struct fuse_lower_path *lp, struct iattr *attr,
 		      bool opened)
@@ -130,6 +134,20 @@ static int begin_truncate(const struct fuse_lower_path *lp,
 	return err;
 }
 
+/*
+ * By the server's credentials, as file_remove_privs() and truncate() do it.
+ * begin_truncate() has asked for the right to write.
+ */
+static int force(const struct fuse_lower_path *lp, unsigned int asked,
+		 struct iattr *attr)
+{
+	attr->ia_valid |= ATTR_FORCE;
+	if (asked & ATTR_SIZE)
+		return 0;
+	return inode_permission(fuse_lower_idmap(&lp->path),
+				d_inode(lp->path.dentry), MAY_WRITE);
+}
+
 /* @asked: what the VFS wants; @attr is what of that is left to be done */
 static int change_locked(const struct fuse_lower_path *lp, unsigned int asked,
 			 struct iattr *attr, struct inode **delegated)
@@ -160,8 +178,12 @@ static int change_locked(const struct fuse_lower_path *lp, unsigned int asked,
 
 	/* What is to fall is said: all else stays, if the server may keep it. */
 	old = fuse_lower_override(lp->creds->full);
-	err = notify_change(fuse_lower_idmap(&lp->path), lp->path.dentry, attr,
-			    delegated);
+	if ((asked & (ATTR_SIZE | ATTR_FORCE)) && (kill & KILL_MODE) &&
+	    !(attr->ia_valid & ~OF_DATA))
+		err = force(lp, asked, attr);
+	if (!err)
+		err = notify_change(fuse_lower_idmap(&lp->path),
+				    lp->path.dentry, attr, delegated);
 	fuse_lower_revert(old);
 	return err;
 }
@@ -194,12 +216,13 @@ static int change(const struct fuse_lower_path *lp, const struct iattr *attr)
 }
 
 static int change_lower(const struct fuse_lower_path *lp,
-			const struct iattr *attr)
+			const struct iattr *attr, bool *frozen)
 {
 	bool truncate = attr->ia_valid & ATTR_SIZE;
 	int err;
 
-	err = mnt_want_write(lp->path.mnt);
+	err = fuse_lower_try_want_write(lp->path.mnt);
+	*frozen = err == -EAGAIN;
 	if (err)
 		return err;
 	if (truncate)
@@ -218,7 +241,7 @@ static int change_lower(const struct fuse_lower_path *lp,
  * While the lower file is cut, nothing goes.
  */
 static int setattr(struct inode *inode, const struct fuse_lower_path *lp,
-		   const struct iattr *attr)
+		   const struct iattr *attr, bool *frozen)
 {
 	struct inode *lower = d_inode(lp->path.dentry);
 	bool truncate = attr->ia_valid & ATTR_SIZE;
@@ -234,7 +257,7 @@ static int setattr(struct inode *inode, const struct fuse_lower_path *lp,
 
 	if (truncate)
 		fuse_set_nowrite(inode);
-	err = change_lower(lp, attr);
+	err = change_lower(lp, attr, frozen);
 	if (truncate) {
 		if (!err)
 			fuse_lower_take_size(inode, lower);
@@ -273,6 +296,9 @@ static struct fuse_lower_path *path_for(struct inode *inode,
  * @attr: as for ->setattr
  * @err: 0 or a negative errno
  *
+ * A thaw is the server's to wait for, as without lower files: the caller's locks may
+ * be what the freeze waits for.
+ *
  * Context: may wait for the server to take dirty pages
  * Return: false if the server is to be asked
  */
@@ -280,6 +306,7 @@ bool fuse_passthrough_set_lower(struct inode *inode, const struct iattr *attr,
 				int *err)
 {
 	struct fuse_lower_path *lp;
+	bool frozen = false;
 
 	if (likely(!rcu_access_pointer(get_fuse_inode(inode)->lower_path) &&
 		   !(attr->ia_valid & ATTR_OPEN)))
@@ -288,7 +315,7 @@ bool fuse_passthrough_set_lower(struct inode *inode, const struct iattr *attr,
 	lp = path_for(inode, attr);
 	if (!lp)
 		return fuse_lower_path_lost(inode, err);
-	*err = setattr(inode, lp, attr);
+	*err = setattr(inode, lp, attr, &frozen);
 	fuse_lower_path_put(lp);
-	return true;
+	return !frozen;
 }

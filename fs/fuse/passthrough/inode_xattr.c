@@ -77,29 +77,20 @@ static int set_caps(struct inode *inode, const struct fuse_lower_path *lp,
 	    !capable_wrt_inode_uidgid(idmap, d_inode(lp->path.dentry),
 				      CAP_SETFCAP))
 		return -EPERM;
-	err = mnt_want_write(lp->path.mnt);
-	if (err)
-		return err;
 
 	old = fuse_lower_override(lp->creds->full);
 	err = vfs_setxattr(idmap, lp->path.dentry, XATTR_NAME_CAPS, value, size,
 			   flags);
 	fuse_lower_revert(old);
-	mnt_drop_write(lp->path.mnt);
 	return err;
 }
 
-/* @value NULL: remove it */
-static int set(const struct fuse_lower_path *lp, const char *name,
-	       const void *value, size_t size, int flags)
+static int set_other(const struct fuse_lower_path *lp, const char *name,
+		     const void *value, size_t size, int flags)
 {
 	struct inode *lower = d_inode(lp->path.dentry);
 	struct inode *delegated = NULL;
 	int err;
-
-	err = mnt_want_write(lp->path.mnt);
-	if (err)
-		return err;
 
 	do {
 		inode_lock(lower);
@@ -110,8 +101,20 @@ static int set(const struct fuse_lower_path *lp, const char *name,
 		err = break_deleg_wait(&delegated);
 	} while (!err);
 
-	mnt_drop_write(lp->path.mnt);
 	return err;
+}
+
+/* With write access to the lower mount; @value NULL: remove it */
+static int set(struct inode *inode, const struct fuse_lower_path *lp,
+	       const char *name, const void *value, size_t size, int flags)
+{
+	/* The right to these is a capability over the file system. */
+	if (!strncmp(name, XATTR_SECURITY_PREFIX, XATTR_SECURITY_PREFIX_LEN) &&
+	    lp->creds->full->user_ns != inode->i_sb->s_user_ns)
+		return -EPERM;
+	if (value && !strcmp(name, XATTR_NAME_CAPS))
+		return set_caps(inode, lp, value, size, flags);
+	return set_other(lp, name, value, size, flags);
 }
 
 /**
@@ -123,33 +126,28 @@ static int set(const struct fuse_lower_path *lp, const char *name,
  * @flags: XATTR_CREATE, XATTR_REPLACE
  * @err: 0 or a negative errno
  *
- * Return: false if the server is to be asked
+ * Return: false if the server is to be asked, or to wait for a thaw
  */
 bool fuse_passthrough_setxattr(struct inode *inode, const char *name,
 			       const void *value, size_t size, int flags,
 			       int *err)
 {
 	struct fuse_lower_path *lp;
+	bool ask;
 
 	lp = fuse_lower_path_get(inode, LOWER_OP(value ? FUSE_SETXATTR :
 							 FUSE_REMOVEXATTR));
 	if (!lp)
 		return fuse_lower_path_lost(inode, err);
-	if (is_servers(name)) {
-		fuse_lower_path_put(lp);
-		return false;
+	*err = is_servers(name) ? -EAGAIN :
+				  fuse_lower_try_want_write(lp->path.mnt);
+	ask = *err == -EAGAIN;
+	if (!*err) {
+		*err = set(inode, lp, name, value, size, flags);
+		mnt_drop_write(lp->path.mnt);
 	}
-
-	/* The right to these is a capability over the file system. */
-	if (!strncmp(name, XATTR_SECURITY_PREFIX, XATTR_SECURITY_PREFIX_LEN) &&
-	    lp->creds->full->user_ns != inode->i_sb->s_user_ns)
-		*err = -EPERM;
-	else if (value && !strcmp(name, XATTR_NAME_CAPS))
-		*err = set_caps(inode, lp, value, size, flags);
-	else
-		*err = set(lp, name, value, size, flags);
 	fuse_lower_path_put(lp);
-	return true;
+	return !ask;
 }
 
 /*

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A frozen lower file system: passthrough writes wait for the thaw, reads pass.
+ * A frozen lower file system: passthrough writes wait for the thaw, reads pass,
+ * changes of attached inodes are the server's.
  * FUSE_TEST_LOWER names a file system that may be frozen.
  */
 #define _GNU_SOURCE
@@ -10,8 +11,10 @@
 #include <sys/prctl.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 
 #include "async_test.h"
+#include "inode_test.h"
 #include "io_test.h"
 #include "../../kselftest_harness.h"
 
@@ -47,6 +50,11 @@ static pid_t guard_start(int top)
 	_exit(0);
 }
 
+static void init_flags(struct fuse_server *s, struct fuse_init_out *out)
+{
+	out->flags |= FUSE_POSIX_ACL | FUSE_ATOMIC_O_TRUNC;
+}
+
 FIXTURE_SETUP(freeze)
 {
 	sigset_t set;
@@ -56,6 +64,9 @@ FIXTURE_SETUP(freeze)
 	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 
+	self->s.permissions = true;
+	self->s.xattrs = true;
+	self->s.init = init_flags;
 	self->fd = serve_file(&self->s, OPEN_PASSTHROUGH, LEN);
 	self->buf = pages(LEN);
 	ASSERT_NE(NULL, self->buf);
@@ -270,6 +281,82 @@ TEST_F_TIMEOUT(freeze, aio_before_freeze, IO_TIMEOUT)
 		thaw_lower(self);
 	}
 	EXPECT_EQ(0, aio_destroy(ctx));
+}
+
+enum change { CHMOD, TRUNCATE, OPEN_TRUNC, SETXATTR, REMOVEXATTR, SET_ACL, CHANGES };
+
+static const int asks[CHANGES] = {
+	[CHMOD] = FUSE_SETATTR, [TRUNCATE] = FUSE_SETATTR, [OPEN_TRUNC] = FUSE_SETATTR,
+	[SETXATTR] = FUSE_SETXATTR, [REMOVEXATTR] = FUSE_REMOVEXATTR,
+	[SET_ACL] = FUSE_SETXATTR,
+};
+
+struct one_change {
+	enum change what;
+	const char *path;
+	int ret;
+};
+
+static void call_change(void *arg)
+{
+	struct one_change *c = arg;
+
+	switch (c->what) {
+	case CHMOD:
+		c->ret = chmod(c->path, 0600);
+		break;
+	case TRUNCATE:
+		c->ret = truncate(c->path, PAGE);
+		break;
+	case OPEN_TRUNC:
+		c->ret = open(c->path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+		break;
+	case SETXATTR:
+		c->ret = setxattr(c->path, "user.a", "b", 1, 0);
+		break;
+	case REMOVEXATTR:
+		c->ret = removexattr(c->path, "user.a");
+		break;
+	default:
+		c->ret = set_acl(c->path);
+	}
+}
+
+/*
+ * Changes of an attached inode go to the server while the lower file system is
+ * frozen, who waits for the thaw; before and after nobody is asked.
+ */
+TEST_F_TIMEOUT(freeze, changes_ask, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	struct one_change c = { .path = fuse_path(s, "f") };
+	struct blocker b;
+	unsigned long n;
+
+	close(self->fd);
+	self->fd = -1;
+	ASSERT_EQ(0, inode_attach(s, "f", OPS_FILE));
+	for (c.what = 0; c.what < CHANGES; c.what++) {
+		n = fuse_server_count(s, asks[c.what]);
+		FREEZE_OR_SKIP(self);
+		EXPECT_TRUE(blocker_start(&b, call_change, &c))
+			TH_LOG("change %d", c.what);
+		fuse_server_wait(s, asks[c.what], n + 1);
+		EXPECT_FALSE(blocker_done(&b));
+		thaw_lower(self);
+		blocker_join(&b);
+		EXPECT_LE(0, c.ret) TH_LOG("change %d", c.what);
+		if (c.what == OPEN_TRUNC)
+			close(c.ret);
+
+		if (c.what == REMOVEXATTR)
+			ASSERT_EQ(0, setxattr(c.path, "user.a", "b", 1, 0));
+		call_change(&c);
+		EXPECT_LE(0, c.ret) TH_LOG("change %d", c.what);
+		if (c.what == OPEN_TRUNC)
+			close(c.ret);
+		EXPECT_EQ(n + 1, fuse_server_count(s, asks[c.what]));
+	}
 }
 
 /*

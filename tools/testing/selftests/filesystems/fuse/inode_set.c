@@ -328,6 +328,38 @@ TEST_F_TIMEOUT(inode_set, servers_rights, IO_TIMEOUT)
 	}
 }
 
+/*
+ * A stranger's truncation and cached write take setuid and setgid from a file that the
+ * server may write, though neither owns it, as on the lower file system.
+ */
+TEST_F_TIMEOUT(inode_set, bits_of_another_owner, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	int what, f, peer;
+
+	ASSERT_EQ(0, inode_detach(s, "f"));
+	ASSERT_EQ(0, inode_attach_as(s, "f", USER, OPS));
+	for (what = 12; what < CHANGES; what++) {
+		ASSERT_TRUE(pair_make(s, 06777, 0, 0));
+		client_become(STRANGER);
+		EXPECT_EQ(0, change(what, lower_path(s, "peer")));
+		EXPECT_EQ(0, change(what, fuse_path(s, "f"))) TH_LOG("change %d", what);
+		thread_become_root();
+		EXPECT_TRUE(pair_alike(s)) TH_LOG("change %d", what);
+	}
+
+	ASSERT_TRUE(pair_make(s, 06777, 0, 0));
+	client_become(STRANGER);
+	f = fs_open(s, OPEN_CACHED, "f", O_WRONLY);
+	peer = lower_open(s, "peer", O_WRONLY);
+	EXPECT_EQ(1, pwrite(f, "x", 1, 0));
+	EXPECT_EQ(1, pwrite(peer, "x", 1, 0));
+	thread_become_root();
+	EXPECT_TRUE(pair_alike(s));
+	close(f);
+	close(peer);
+}
+
 /* Append-only and immutable files stay so, for root too. */
 TEST_F_TIMEOUT(inode_set, append_only_and_immutable, IO_TIMEOUT)
 {

@@ -5,6 +5,7 @@
 #include <linux/fs.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 #define CONTROL	"/sys/fs/fuse/connections"
 
@@ -271,4 +272,24 @@ void wait_for_close(void)
 {
 	while (!__atomic_load_n(&device_closed, __ATOMIC_ACQUIRE))
 		sched_yield();
+}
+
+size_t acl_of(void *buf, uid_t uid, int other)
+{
+	struct { uint16_t tag, perm; uint32_t id; } e[] = {
+		{ 1, 7, -1 }, { 2, 7, uid }, { 4, 5, -1 }, { 16, 7, -1 }, { 32, other, -1 },
+	};
+	uint32_t version = 2;
+
+	memcpy(buf, &version, 4);
+	memcpy((char *)buf + 4, e, sizeof(e));
+	return 4 + sizeof(e);
+}
+
+int set_acl(const char *path)
+{
+	char acl[64];
+	size_t len = acl_of(acl, OTHER, 5);
+
+	return setxattr(path, ACL, acl, len, 0) ? errno : 0;
 }

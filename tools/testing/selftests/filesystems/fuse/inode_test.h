@@ -77,6 +77,13 @@ bool pair_alike(struct fuse_server *s);
 /* FS_APPEND_FL and the like, on a lower file.  0 or an errno. */
 int lower_flags(struct fuse_server *s, const char *name, int flags);
 
+#define ACL	"system.posix_acl_access"
+
+/* An access control list in which @uid may do all, of others the mode says @other. */
+size_t acl_of(void *buf, uid_t uid, int other);
+/* Set one that names OTHER.  0 or an errno. */
+int set_acl(const char *path);
+
 /* Of the calling thread alone; the C library would do it for all. */
 void thread_become(uid_t uid, gid_t gid);
 void thread_become_root(void);

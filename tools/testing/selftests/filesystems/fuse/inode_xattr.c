@@ -12,7 +12,6 @@
 #include "../../kselftest_harness.h"
 
 #define LEN	BLOCK
-#define ACL	"system.posix_acl_access"
 #define OPS	(OP(GETATTR) | OPS_XATTR)
 
 FIXTURE(inode_xattr) {
@@ -294,27 +293,6 @@ TEST_F_TIMEOUT(inode_xattr, not_written, IO_TIMEOUT)
 	EXPECT_EQ(EPERM, errno);
 	ASSERT_EQ(0, lower_flags(s, "f", 0));
 	EXPECT_EQ(0, asked(s));
-}
-
-/* An access control list in which @uid may do all, of others the mode says @other. */
-static size_t acl_of(void *buf, uid_t uid, int other)
-{
-	struct { uint16_t tag, perm; uint32_t id; } e[] = {
-		{ 1, 7, -1 }, { 2, 7, uid }, { 4, 5, -1 }, { 16, 7, -1 }, { 32, other, -1 },
-	};
-	uint32_t version = 2;
-
-	memcpy(buf, &version, 4);
-	memcpy((char *)buf + 4, e, sizeof(e));
-	return 4 + sizeof(e);
-}
-
-static int set_acl(const char *path)
-{
-	char acl[64];
-	size_t len = acl_of(acl, OTHER, 5);
-
-	return setxattr(path, ACL, acl, len, 0) ? errno : 0;
 }
 
 /*
