@@ -110,9 +110,10 @@ static inline struct file *fuse_lower_open(const struct file *user, int flags,
 
 /*
  * mnt_want_write() for a caller that holds locks: -EAGAIN instead of waiting for a
- * thaw.  Write access to a mount is exported only together with that wait.  Nobody
- * begins to freeze while s_umount is held, so that there is no wait on a file system
- * which is not frozen then; lockdep, which cannot know, hears of a trylock.
+ * thaw.  Write access to a mount is exported only together with that wait.  While
+ * s_umount is held nobody begins to freeze, so that whoever has freeze protection of
+ * a file system that is not frozen gets it once more without waiting; lockdep, which
+ * cannot know, hears of a trylock.
  */
 static inline int fuse_lower_try_want_write(struct vfsmount *mnt)
 {
@@ -121,10 +122,11 @@ static inline int fuse_lower_try_want_write(struct vfsmount *mnt)
 
 	if (!down_read_trylock(&sb->s_umount))
 		return -EAGAIN;
-	if (sb->s_writers.frozen == SB_UNFROZEN) {
+	if (sb->s_writers.frozen == SB_UNFROZEN && sb_start_write_trylock(sb)) {
 		lockdep_off();
 		err = mnt_want_write(mnt);
 		lockdep_on();
+		sb_end_write(sb);
 		if (!err)
 			__sb_writers_acquired(sb, SB_FREEZE_WRITE);
 	}

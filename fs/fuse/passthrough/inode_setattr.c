@@ -178,7 +178,7 @@ static int change_locked(const struct fuse_lower_path *lp, unsigned int asked,
 
 	/* What is to fall is said: all else stays, if the server may keep it. */
 	old = fuse_lower_override(lp->creds->full);
-	if ((asked & (ATTR_SIZE | ATTR_FORCE)) && (kill & KILL_MODE) &&
+	if ((asked & (ATTR_SIZE | ATTR_FORCE)) && kill &&
 	    !(attr->ia_valid & ~OF_DATA))
 		err = force(lp, asked, attr);
 	if (!err)
