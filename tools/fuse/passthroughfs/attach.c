@@ -4,8 +4,6 @@
 #include "passthroughfs.h"
 
 #include <errno.h>
-#include <fnmatch.h>
-#include <stdlib.h>
 #include <string.h>
 
 static void refused(const char *why)
@@ -17,32 +15,6 @@ static void refused(const char *why)
 		fuse_log(FUSE_LOG_WARNING,
 			 "passthroughfs: passthrough was refused (%s): ordinary I/O instead, here and whenever that happens again\n",
 			 why);
-}
-
-/* A pattern with a slash matches the path, any other the name. */
-static bool wants_passthrough(struct inode *inode)
-{
-	const char *pattern = config.passthrough;
-	const char *name;
-	bool match;
-	char *path;
-
-	if (!strcmp(pattern, "all"))
-		return true;
-	if (!strcmp(pattern, "none"))
-		return false;
-
-	path = path_of(inode);
-	if (!path)
-		return false;
-	name = strrchr(path, '/');
-	if (strchr(pattern, '/'))
-		match = !fnmatch(pattern + (*pattern == '/'), path, FNM_PATHNAME);
-	else
-		match = !fnmatch(pattern, name ? name + 1 : path, 0);
-	free(path);
-
-	return match;
 }
 
 /* Opens of one inode share a backing id: kernels that attach by id require it. */
@@ -99,7 +71,7 @@ bool attach(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
 {
 	int err = -ENOTTY;
 
-	if (!wants_passthrough(h->inode))
+	if (!matches(h->inode, config.passthrough))
 		return false;
 	if (!config.offered) {
 		refused("this kernel does not offer it");

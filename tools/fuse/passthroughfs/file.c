@@ -9,6 +9,48 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+/*
+ * Flags for the lower file.  The kernel, or each request, applies O_DIRECT and
+ * O_APPEND; O_TRUNC arrives as a SETATTR.
+ */
+int lower_flags(int flags)
+{
+	flags &= ~(O_NOFOLLOW | O_DIRECT | O_APPEND | O_TRUNC | O_CREAT | O_EXCL);
+	/* A partial write to a cached page reads the page first. */
+	if (config.writeback && (flags & O_ACCMODE) == O_WRONLY)
+		flags = (flags & ~O_ACCMODE) | O_RDWR;
+	return flags;
+}
+
+/* An append-only file fails with EPERM unless opened with O_APPEND. */
+static int reopen(int fd, int flags)
+{
+	struct fd_name name;
+	int lower = lower_flags(flags);
+	int new;
+
+	new = open_at(proc_fd, fd_name(fd, &name), lower);
+	if (new == -1 && errno == EACCES && (lower & O_ACCMODE) != (flags & O_ACCMODE)) {
+		lower = (lower & ~O_ACCMODE) | (flags & O_ACCMODE);
+		new = open_at(proc_fd, name.s, lower);
+	}
+	if (new == -1 && errno == EPERM && (flags & O_APPEND))
+		new = open_at(proc_fd, name.s, lower | O_APPEND);
+	return new;
+}
+
+int open_inode(struct inode *inode, int flags)
+{
+	int path = fd_get(inode);
+	int fd = -1;
+
+	if (path != -1) {
+		fd = reopen(path, flags);
+		fd_put(inode);
+	}
+	return fd;
+}
+
 struct handle *handle_new(void)
 {
 	struct handle *h;

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,7 +227,7 @@ struct inode *inode_new(const struct place *place)
 }
 
 /* The path from the root, without a leading slash, or NULL. */
-char *path_of(struct inode *inode)
+static char *path_of(struct inode *inode)
 {
 	struct inode *i;
 	size_t len = 0;
@@ -247,6 +248,31 @@ char *path_of(struct inode *inode)
 	pthread_mutex_unlock(&table.lock);
 
 	return path;
+}
+
+/* "all", "none", or a pattern: with a slash of the path, any other of the name */
+bool matches(struct inode *inode, const char *pattern)
+{
+	const char *name;
+	bool match;
+	char *path;
+
+	if (!strcmp(pattern, "all"))
+		return true;
+	if (!strcmp(pattern, "none"))
+		return false;
+
+	path = path_of(inode);
+	if (!path)
+		return false;
+	name = strrchr(path, '/');
+	if (strchr(pattern, '/'))
+		match = !fnmatch(pattern + (*pattern == '/'), path, FNM_PATHNAME);
+	else
+		match = !fnmatch(pattern, name ? name + 1 : path, 0);
+	free(path);
+
+	return match;
 }
 
 void prepare_root(void)

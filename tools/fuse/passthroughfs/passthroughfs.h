@@ -23,12 +23,13 @@
  *   fd.c         the cache of O_PATH descriptors, the limit on open files, and
  *                the descriptor of /proc/self/fd
  *   inode.c      the inode table; table.lock
+ *   client.c     the credentials and the umask of the thread that acts as a client
+ *   mount.c      the flags of the mount; mounted.lock
  *   lookup.c     resolving: a name to an inode, an inode to a descriptor; it
  *                relies on table.names
- *   client.c     the credentials and the umask of the thread that acts as a client
  *   attach.c     passthrough of an open file, and backing ids; inode.id_lock
- *   mount.c      the flags of the mount; mounted.lock
- *   file.c       open files (struct handle) and the requests on them
+ *   file.c       opening an inode, open files (struct handle) and the requests on
+ *                them
  *   open.c       OPEN, CREATE and TMPFILE, which make a handle
  *   attr.c       attributes and the other requests on one inode
  *   xattr.c      extended attributes
@@ -157,7 +158,7 @@ bool is_at(const struct inode *inode, const struct place *place);
 void inode_ref(struct inode *inode);
 void inode_unref(struct inode *inode);
 void inode_forget(fuse_ino_t ino, uint64_t n);
-char *path_of(struct inode *inode);
+bool matches(struct inode *inode, const char *pattern);
 void prepare_root(void);
 
 /* With table.lock held */
@@ -197,6 +198,23 @@ void fd_drop(struct inode *inode);
 void idle_add(struct inode *inode);
 void idle_remove(struct inode *inode);
 
+/* client.c */
+
+enum part {
+	MAKER,		/* the owner of a new file; permissions are checked */
+	CLIENT,		/* the client's permissions */
+};
+
+int act_as(fuse_req_t req, enum part part);
+void act_as_self(enum part part);
+void keep_bits(bool keep);
+void prepare_privilege(void);
+
+/* mount.c */
+
+void mount_find(const char *mountpoint);
+void follow_noatime(int fd, bool directory);
+
 /* lookup.c */
 
 int fd_get(struct inode *inode);
@@ -211,18 +229,6 @@ int enter(struct inode *parent, const char *name,
 int lookup_named(struct inode *parent, int dir, const char *name,
 		 struct fuse_entry_param *e);
 
-/* client.c */
-
-enum part {
-	MAKER,		/* the owner of a new file; permissions are checked */
-	CLIENT,		/* the client's permissions */
-};
-
-int act_as(fuse_req_t req, enum part part);
-void act_as_self(enum part part);
-void keep_bits(bool keep);
-void prepare_privilege(void);
-
 /* file.c */
 
 struct handle {
@@ -236,6 +242,8 @@ static inline struct handle *handle_of(const struct fuse_file_info *fi)
 	return (struct handle *)(uintptr_t)fi->fh;
 }
 
+int lower_flags(int flags);
+int open_inode(struct inode *inode, int flags);
 struct handle *handle_new(void);
 void handle_set_inode(struct handle *h, struct inode *inode);
 void handle_free(struct handle *h);
@@ -245,11 +253,6 @@ void handle_free(struct handle *h);
 bool attach(fuse_req_t req, struct handle *h, struct fuse_file_info *fi);
 void detach(fuse_req_t req, struct handle *h);
 void detach_lost(struct handle *h);
-
-/* mount.c */
-
-void mount_find(const char *mountpoint);
-void follow_noatime(int fd, bool directory);
 
 /* directory.c */
 
