@@ -5,12 +5,12 @@
 stats=/run/bench
 mkdir -p "$stats"
 
-# mirror NAME SOURCE DIR OPTION...: mount passthroughfs of SOURCE on DIR
+# mirror NAME SOURCE DIR OPTION...: mount passthroughfs of SOURCE on DIR; it attaches opens, and inodes only if told so
 mirror() {
 	local name=$1 source=$2 dir=$3
 	shift 3
 	mkdir -p "$dir"
-	passthroughfs --stats="$stats/$name.json" "$@" "$source" "$dir"
+	passthroughfs --stats="$stats/$name.json" --inodes=none "$@" "$source" "$dir"
 	mountpoint -q "$dir"
 	pgrep -n passthroughfs >"$stats/$name.pid"
 }

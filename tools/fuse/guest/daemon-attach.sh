@@ -30,7 +30,7 @@ t_by_id() {
 t_refused_id() {
 	mkdir -p /lower/user2 /tmp/user2
 	chown 1000:1000 /lower/user2 /tmp/user2
-	as_user passthroughfs -f --attach=id --stats=/tmp/user2.json /lower/user2 /tmp/user2 2>/tmp/user2.err &
+	as_user passthroughfs -f --inodes=none --attach=id --stats=/tmp/user2.json /lower/user2 /tmp/user2 2>/tmp/user2.err &
 	until grep -q ' /tmp/user2 ' /proc/mounts; do kill -0 $!; done
 	as_user sh -c 'echo data >/tmp/user2/f; cat /tmp/user2/f'
 	same "$(cat /lower/user2/f)" data
@@ -59,7 +59,7 @@ t_overlay() {
 	mkdir -p /lower/ov/{lower,upper,work,merged} /mnt/ov
 	echo low >/lower/ov/lower/f
 	mount -t overlay -o lowerdir=/lower/ov/lower,upperdir=/lower/ov/upper,workdir=/lower/ov/work ov /lower/ov/merged
-	passthroughfs --stats=/run/ov.json --timeout=0 /lower/ov/merged /mnt/ov
+	passthroughfs --inodes=none --stats=/run/ov.json --timeout=0 /lower/ov/merged /mnt/ov
 	pgrep -f stats=/run/ov.json >/run/ov.pid
 	same "$(cat /mnt/ov/f)" low
 	echo up >>/mnt/ov/f

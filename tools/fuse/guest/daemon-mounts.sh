@@ -20,7 +20,7 @@ t_ordinary_user() {
 t_unprivileged() {
 	mkdir -p /lower/user /tmp/user
 	chown 1000:1000 /lower/user /tmp/user
-	as_user passthroughfs --stats=/tmp/user.json /lower/user /tmp/user
+	as_user passthroughfs --inodes=none --stats=/tmp/user.json /lower/user /tmp/user
 	as_user sh -c 'dd if=/dev/urandom of=/tmp/user/f bs=4k count=20 status=none; mkdir /tmp/user/d; cat /tmp/user/f >/tmp/user/d/g'
 	cmp /lower/user/f /lower/user/d/g
 	refuses 'Permission denied' cat /tmp/user/f
@@ -140,6 +140,9 @@ t_arguments() {
 	refuses 'not less than 0' passthroughfs --timeout=nan /lower /tmp
 	refuses 'timeout=soon' passthroughfs --timeout=soon /lower /tmp
 	refuses 'nowhere' passthroughfs /lower /nowhere
+	refuses '--readdir goes with' passthroughfs --readdir --inodes=none /lower /tmp
+	refuses '--readdir goes with' passthroughfs --readdir --inodes files /lower /tmp
+	refuses 'needs a value' passthroughfs /lower /tmp --inodes
 	refuses 'not go with --writeback' passthroughfs --killpriv-v2 --writeback /lower /tmp
 	refuses 'bogus' passthroughfs --bogus /lower /tmp
 	refuses 'three' passthroughfs /lower /tmp three

@@ -24,20 +24,25 @@ static void io_put(struct inode *inode, const struct fuse_file_info *fi)
 		fd_put(inode);
 }
 
-/* Puts fd before the reply, after which FORGET may free the inode. */
-static void reply_attr(fuse_req_t req, struct inode *inode,
+/*
+ * Puts fd before the reply, after which FORGET may free the inode.  False: the
+ * client's kernel did not get the attributes.
+ */
+static bool reply_attr(fuse_req_t req, struct inode *inode,
 		       const struct fuse_file_info *fi, int fd)
 {
 	struct place place;
 	int res = place_at(fd, "", &place);
 
 	io_put(inode, fi);
-	if (res == -1)
-		return reply_error(req, errno);
+	if (res == -1) {
+		reply_error(req, errno);
+		return false;
+	}
 	pthread_mutex_lock(&table.lock);
 	place.st.st_ino = visible_ino(place.st.st_dev, place.st.st_ino);
 	pthread_mutex_unlock(&table.lock);
-	fuse_reply_attr(req, &place.st, config.timeout);
+	return fuse_reply_attr(req, &place.st, config.timeout) == 0;
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
@@ -52,7 +57,16 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fd = io_get(inode, fi);
 	if (fd == -1)
 		return reply_error(req, errno);
-	reply_attr(req, inode, fi, fd);
+	/* This is how the root is attached, and what READDIRPLUS has told of. */
+	if (!review_inode(inode)) {
+		reply_attr(req, inode, fi, fd);
+		return;
+	}
+	inode_ref(inode);
+	attach_inode(req, inode, fd);
+	if (!reply_attr(req, inode, fi, fd))
+		unattached(inode);
+	inode_unref(inode);
 }
 
 static int set_size(int fd, off_t size, const struct fuse_file_info *fi)
@@ -191,7 +205,6 @@ void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 	size_t size = sizeof(data.flags);
 	int fd;
 
-	(void)ino;
 	(void)arg;
 	count(OP_IOCTL);
 	switch (cmd) {
@@ -214,12 +227,13 @@ void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 		memcpy(&data, in, size);
 	}
 
-	if (flags & FUSE_IOCTL_DIR)
+	if ((flags & FUSE_IOCTL_DIR) && fi->fh)
 		fd = dirfd(directory_of(fi)->dp);
 	else
-		fd = handle_of(fi)->fd;
-	if (ioctl(fd, cmd, &data) == -1)
+		fd = file_get(ino, fi, O_RDONLY | O_NONBLOCK);
+	if (fd == -1 || ioctl(fd, cmd, &data) == -1)
 		reply_error(req, errno);
 	else
 		fuse_reply_ioctl(req, 0, &data, out_size < size ? out_size : size);
+	file_put(fi, fd);
 }

@@ -135,10 +135,14 @@ static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 			   struct fuse_file_info *fi, bool plus)
 {
 	struct directory *d = directory_of(fi);
-	char *buf = malloc(size);
+	char *buf;
 	size_t used = 0;
 	int error;
 
+	/* Who has opened a directory without the daemon reads it so. */
+	if (!d)
+		return reply_error(req, EBADF);
+	buf = malloc(size);
 	if (!buf)
 		return reply_error(req, ENOMEM);
 	pthread_mutex_lock(&d->lock);
@@ -172,16 +176,21 @@ void op_releasedir(fuse_req_t req, fuse_ino_t ino,
 {
 	(void)ino;
 	count(OP_RELEASEDIR);
-	directory_free(directory_of(fi));
+	if (fi->fh)
+		directory_free(directory_of(fi));
 	reply_error(req, 0);
 }
 
 void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync,
 		 struct fuse_file_info *fi)
 {
-	int fd = dirfd(directory_of(fi)->dp);
+	int fd, res = -1;
 
-	(void)ino;
 	count(OP_FSYNCDIR);
-	reply_error(req, (datasync ? fdatasync(fd) : fsync(fd)) ? errno : 0);
+	fd = fi->fh ? dirfd(directory_of(fi)->dp) :
+		file_get(ino, fi, O_RDONLY | O_DIRECTORY);
+	if (fd != -1)
+		res = datasync ? fdatasync(fd) : fsync(fd);
+	reply_error(req, res ? errno : 0);
+	file_put(fi, fd);
 }

@@ -83,18 +83,33 @@ int open_at(int dir, const char *name, int flags)
 	return fd;
 }
 
-/* Preserves errno. */
-void fd_put(struct inode *inode)
+static void fd_end(struct inode *inode, bool keep)
 {
 	int error = errno;
 
 	pthread_mutex_lock(&table.lock);
 	if (--inode->fd_users == 0 && !inode->nameless) {
-		idle_add(inode);
-		cache_shrink(cache.max);
+		if (keep) {
+			idle_add(inode);
+			cache_shrink(cache.max);
+		} else {
+			fd_drop(inode);
+		}
 	}
 	pthread_mutex_unlock(&table.lock);
 	errno = error;
+}
+
+/* Preserves errno. */
+void fd_put(struct inode *inode)
+{
+	fd_end(inode, true);
+}
+
+/* The same for a descriptor that is not likely to be used again. */
+void fd_put_last(struct inode *inode)
+{
+	fd_end(inode, false);
 }
 
 /* With table.lock held: the inode's descriptor if it is open, or -1. */

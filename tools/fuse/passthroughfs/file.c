@@ -51,6 +51,21 @@ int open_inode(struct inode *inode, int flags)
 	return fd;
 }
 
+/*
+ * The file that a client has open, for file_put().  An open that the client's kernel
+ * has made itself, of an attached inode, has no handle.  Its right was checked.
+ */
+int file_get(fuse_ino_t ino, const struct fuse_file_info *fi, int flags)
+{
+	return fi->fh ? handle_of(fi)->fd : open_inode(inode_of(ino), flags);
+}
+
+void file_put(const struct fuse_file_info *fi, int fd)
+{
+	if (!fi->fh && fd != -1)
+		close(fd);
+}
+
 struct handle *handle_new(void)
 {
 	struct handle *h;
@@ -89,13 +104,17 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	     struct fuse_file_info *fi)
 {
 	struct fuse_bufvec buf = FUSE_BUFVEC_INIT(size);
+	int fd;
 
-	(void)ino;
 	count(OP_READ);
+	fd = file_get(ino, fi, O_RDONLY);
+	if (fd == -1)
+		return reply_error(req, errno);
 	buf.buf[0].flags = FUSE_BUF_IS_FD | FUSE_BUF_FD_SEEK;
-	buf.buf[0].fd = handle_of(fi)->fd;
+	buf.buf[0].fd = fd;
 	buf.buf[0].pos = off;
 	fuse_reply_data(req, &buf, 0);
+	file_put(fi, fd);
 }
 
 /* The lower file system finds the end of the file: others may append too. */
@@ -124,11 +143,13 @@ void op_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in,
 		  off_t off, struct fuse_file_info *fi)
 {
 	struct fuse_bufvec out = FUSE_BUFVEC_INIT(fuse_buf_size(in));
-	int fd = handle_of(fi)->fd;
 	ssize_t n;
+	int fd;
 
-	(void)ino;
 	count(OP_WRITE);
+	fd = file_get(ino, fi, O_WRONLY);
+	if (fd == -1)
+		return reply_error(req, errno);
 	if ((fi->flags & O_APPEND) && !config.writeback) {
 		n = append(fd, in);
 	} else {
@@ -137,6 +158,7 @@ void op_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in,
 		out.buf[0].pos = off;
 		n = fuse_buf_copy(&out, in, 0);
 	}
+	file_put(fi, fd);
 	if (n < 0)
 		reply_error(req, -n);
 	else
@@ -150,6 +172,8 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	(void)ino;
 	count(OP_FLUSH);
+	if (!fi->fh)
+		return reply_error(req, 0);
 	do {
 		fd = fcntl(handle_of(fi)->fd, F_DUPFD_CLOEXEC, 0);
 	} while (fd == -1 && make_room(errno));
@@ -162,41 +186,54 @@ void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 	(void)ino;
 	count(OP_RELEASE);
-	detach(req, h);
-	handle_free(h);
+	if (h) {
+		detach(req, h);
+		handle_free(h);
+	}
 	reply_error(req, 0);
 }
 
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 	      struct fuse_file_info *fi)
 {
-	int fd = handle_of(fi)->fd;
+	int fd, res = -1;
 
-	(void)ino;
 	count(OP_FSYNC);
-	reply_error(req, (datasync ? fdatasync(fd) : fsync(fd)) ? errno : 0);
+	fd = file_get(ino, fi, O_RDONLY);
+	if (fd != -1)
+		res = datasync ? fdatasync(fd) : fsync(fd);
+	reply_error(req, res ? errno : 0);
+	file_put(fi, fd);
 }
 
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 		  off_t len, struct fuse_file_info *fi)
 {
-	(void)ino;
+	int fd, res = -1;
+
 	count(OP_FALLOCATE);
-	reply_error(req, fallocate(handle_of(fi)->fd, mode, off, len) ? errno : 0);
+	fd = file_get(ino, fi, O_WRONLY);
+	if (fd != -1)
+		res = fallocate(fd, mode, off, len);
+	reply_error(req, res ? errno : 0);
+	file_put(fi, fd);
 }
 
 void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 	      struct fuse_file_info *fi)
 {
-	off_t to;
+	off_t to = -1;
+	int fd;
 
-	(void)ino;
 	count(OP_LSEEK);
-	to = lseek(handle_of(fi)->fd, off, whence);
+	fd = file_get(ino, fi, O_RDONLY);
+	if (fd != -1)
+		to = lseek(fd, off, whence);
 	if (to == -1)
 		reply_error(req, errno);
 	else
 		fuse_reply_lseek(req, to);
+	file_put(fi, fd);
 }
 
 void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
@@ -204,17 +241,21 @@ void op_copy_file_range(fuse_req_t req, fuse_ino_t ino_in, off_t off_in,
 			off_t off_out, struct fuse_file_info *fi_out,
 			size_t len, int flags)
 {
-	ssize_t n;
+	int in, out = -1;
+	ssize_t n = -1;
 
-	(void)ino_in;
-	(void)ino_out;
 	count(OP_COPY_FILE_RANGE);
-	n = copy_file_range(handle_of(fi_in)->fd, &off_in, handle_of(fi_out)->fd,
-			    &off_out, len, flags);
+	in = file_get(ino_in, fi_in, O_RDONLY);
+	if (in != -1)
+		out = file_get(ino_out, fi_out, O_WRONLY);
+	if (out != -1)
+		n = copy_file_range(in, &off_in, out, &off_out, len, flags);
 	if (n == -1)
 		reply_error(req, errno);
 	else
 		fuse_reply_write(req, n);
+	file_put(fi_in, in);
+	file_put(fi_out, out);
 }
 
 void op_poll(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi,

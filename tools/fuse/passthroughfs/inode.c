@@ -117,6 +117,15 @@ void inode_release(struct inode *inode)
 	}
 }
 
+/* The client's kernel did not get the reply, or has forgotten the inode. */
+void unattached(struct inode *inode)
+{
+	enum attached was = ATTACHED;
+
+	__atomic_compare_exchange_n(&inode->attached, &was, UNATTACHED, false,
+				    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
 void inode_forget(fuse_ino_t ino, uint64_t n)
 {
 	struct inode *inode = inode_of(ino);
@@ -125,6 +134,8 @@ void inode_forget(fuse_ino_t ino, uint64_t n)
 		return;
 	pthread_mutex_lock(&table.lock);
 	inode->lookups -= n;
+	/* The client's kernel may have looked it up anew in the meantime. */
+	unattached(inode);
 	inode_release(inode);
 	pthread_mutex_unlock(&table.lock);
 }

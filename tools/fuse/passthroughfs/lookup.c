@@ -183,8 +183,27 @@ int enter_nameless(struct inode *parent, int fd,
 	return 0;
 }
 
+/* In directories more will be looked up; for others the kernel now does the most. */
+static void attach_entry(fuse_req_t req, struct inode *inode)
+{
+	int fd;
+
+	if (!review_inode(inode))
+		return;
+	fd = fd_get(inode);
+	if (fd == -1)
+		return;
+	attach_inode(req, inode, fd);
+	if (inode->type == S_IFDIR)
+		fd_put(inode);
+	else
+		fd_put_last(inode);
+}
+
 void reply_entry(fuse_req_t req, const struct fuse_entry_param *e)
 {
+	if (e->ino)
+		attach_entry(req, inode_of(e->ino));
 	if (fuse_reply_entry(req, e) == -ENOENT && e->ino)
 		inode_forget(e->ino, 1);
 }

@@ -102,6 +102,10 @@ static const struct fuse_opt options[] = {
 	OPTION("passthrough=%s", passthrough),
 	OPTION("--attach=%s", attach_name),
 	OPTION("attach=%s", attach_name),
+	OPTION("--inodes=%s", inodes),
+	OPTION("inodes=%s", inodes),
+	OPTION("--readdir", readdir),
+	OPTION("readdir", readdir),
 	OPTION("--stats=%s", stats),
 	OPTION("stats=%s", stats),
 	OPTION("--timeout=%lf", timeout),
@@ -133,7 +137,7 @@ static int take_source(void *data, const char *arg, int key, struct fuse_args *a
 static void join_values(struct fuse_args *args)
 {
 	static const char *const names[] = {
-		"--passthrough", "--attach", "--stats", "--timeout",
+		"--passthrough", "--attach", "--inodes", "--stats", "--timeout",
 	};
 	char **argv = calloc(args->argc + 1, sizeof(*argv));
 	unsigned int i;
@@ -169,6 +173,10 @@ static void usage(void)
 	     "    --passthrough=WHICH    all (the default), none, or a shell pattern of names\n"
 	     "                           (of paths below SOURCE, if there is a / in it)\n"
 	     "    --attach=HOW           request, id, or auto (the default)\n"
+	     "    --inodes=WHICH         what the kernel serves without asking, stat and open\n"
+	     "                           included: all (the default), files, none, or a shell\n"
+	     "                           pattern, as above\n"
+	     "    --readdir              attached directories are also listed without asking\n"
 	     "    --writeback            let the kernel collect writes that do not pass through\n"
 	     "    --killpriv-v2          let whoever writes a file take its setuid and setgid\n"
 	     "                           bits away; spares the kernel a question per write\n"
@@ -199,6 +207,24 @@ static void parse_attach(void)
 		}
 	}
 	fail("--attach is request, id or auto, not '%s'", config.attach_name);
+}
+
+static bool is_pattern(const char *s)
+{
+	return strcmp(s, "all") && strcmp(s, "none");
+}
+
+static void parse_inodes(void)
+{
+	config.inodes_asked = config.inodes;
+	if (!config.inodes)
+		config.inodes = strdup("all");
+	config.files_only = !strcmp(config.inodes, "files");
+	if (config.readdir && (config.files_only || !strcmp(config.inodes, "none")))
+		fail("--readdir goes with --inodes=all or a pattern");
+	if (config.files_only)
+		config.inodes = strdup("all");
+	config.by_name = is_pattern(config.inodes) || is_pattern(config.passthrough);
 }
 
 static void add_mount_options(struct fuse_args *args)
@@ -267,6 +293,7 @@ int main(int argc, char **argv)
 	if (!config.passthrough)
 		config.passthrough = strdup("all");
 	parse_attach();
+	parse_inodes();
 	prepare_stats();
 	prepare_descriptors();
 	prepare_privilege();
@@ -282,6 +309,7 @@ int main(int argc, char **argv)
 	se = fuse_session_new(&args, &operations, sizeof(operations), NULL);
 	if (!se)
 		return 1;
+	config.session = se;
 	if (fuse_set_signal_handlers(se) == -1)
 		return 1;
 	if (fuse_session_mount(se, opts.mountpoint) == -1)

@@ -69,7 +69,7 @@ void mount_find(const char *mountpoint)
 		read_mount();
 }
 
-static bool is_noatime(bool directory)
+bool is_noatime(bool directory)
 {
 	struct pollfd changed = { .events = POLLPRI };
 	bool noatime;

@@ -101,8 +101,8 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent,
 }
 
 /*
- * With table.names held for writing: the inode of a name, with a reference, if the
- * client's kernel knows it.
+ * The inode of a name, with a reference, if the client's kernel knows it.  The name
+ * stays only if table.names is held for writing.
  */
 static struct inode *inode_at(int dir, const char *name)
 {
@@ -221,6 +221,16 @@ static int rename_at(struct inode *from, int from_dir, const char *old,
 	return error;
 }
 
+static void review_name(int dir, const char *name)
+{
+	struct inode *inode = inode_at(dir, name);
+
+	if (!inode)
+		return;
+	review_inode(inode);
+	inode_unref(inode);
+}
+
 void op_rename(fuse_req_t req, fuse_ino_t ino, const char *name,
 	       fuse_ino_t new_ino, const char *new_name,
 	       unsigned int flags)
@@ -242,6 +252,11 @@ void op_rename(fuse_req_t req, fuse_ino_t ino, const char *name,
 	pthread_rwlock_wrlock(&table.names);
 	error = rename_at(from, from_dir, name, to, to_dir, new_name, flags);
 	pthread_rwlock_unlock(&table.names);
+	if (!error && config.by_name) {
+		review_name(to_dir, new_name);
+		if (flags & RENAME_EXCHANGE)
+			review_name(from_dir, name);
+	}
 	fd_put(to);
 	fd_put(from);
 	reply_error(req, error);

@@ -44,6 +44,7 @@ static void fill_open(fuse_req_t req, struct handle *h, struct fuse_file_info *f
 
 static void open_lost(struct handle *h)
 {
+	unattached(h->inode);
 	detach_lost(h);
 	handle_free(h);
 }
@@ -63,6 +64,9 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return reply_error(req, errno);
 	}
 	handle_set_inode(h, inode);
+	/* From the next open on: this one has a handle. */
+	if (review_inode(inode))
+		attach_inode(req, inode, h->fd);
 	fill_open(req, h, fi);
 	if (fuse_reply_open(req, fi) == -ENOENT)
 		open_lost(h);
@@ -147,10 +151,19 @@ static void reply_created(fuse_req_t req, struct handle *h,
 			  const struct fuse_entry_param *e,
 			  struct fuse_file_info *fi)
 {
-	handle_set_inode(h, inode_of(e->ino));
-	fill_open(req, h, fi);
+	struct inode *inode = inode_of(e->ino);
+
+	if (review_inode(inode) && attach_inode(req, inode, h->fd)) {
+		/* This open, too, is the kernel's: no RELEASE will come. */
+		handle_free(h);
+		h = NULL;
+	} else {
+		handle_set_inode(h, inode);
+		fill_open(req, h, fi);
+	}
 	if (fuse_reply_create(req, e, fi) == -ENOENT) {
-		open_lost(h);
+		if (h)
+			open_lost(h);
 		inode_forget(e->ino, 1);
 	}
 }

@@ -15,6 +15,8 @@
  *   with what the inode table says of it.  Resolving a name holds it for reading.
  * - The client's kernel has checked permissions (default_permissions), except
  *   where a comment says otherwise.  A new file belongs to the client.
+ * - The client's kernel opens attached inodes itself.  Requests on such an open have
+ *   no handle: fh is 0.
  *
  * The files, each with the state that it owns.  A file calls those above it in
  * this list, and fail() of main.c:
@@ -25,6 +27,8 @@
  *   inode.c      the inode table; table.lock
  *   client.c     the credentials and the umask of the thread that acts as a client
  *   mount.c      the flags of the mount; mounted.lock
+ *   attach_inode.c
+ *                attaching inodes, which the client's kernel then serves itself
  *   lookup.c     resolving: a name to an inode, an inode to a descriptor; it
  *                relies on table.names
  *   attach.c     passthrough of an open file, and backing ids; inode.id_lock
@@ -63,17 +67,23 @@ struct config {
 	char *source;
 	char *passthrough;
 	char *attach_name;
+	char *inodes;
 	char *stats;
 	double timeout;
 	int writeback;
 	int killpriv_v2;
+	int readdir;
 	int help;
 	int version;
 
 	bool offered;		/* passthrough was negotiated */
+	bool inodes_asked;	/* --inodes was given */
+	bool files_only;	/* no directory or symbolic link is attached */
+	bool by_name;		/* a name can decide what is attached */
 	enum attach attach;
 	unsigned int stack_depth;
 	bool own_umask;		/* threads can have one each */
+	struct fuse_session *session;
 };
 
 extern struct config config;
@@ -103,11 +113,15 @@ enum operation {
 void count(enum operation op);
 void count_attached(void);
 void count_refused(void);
+void count_inode(void);
 void write_stats(void);
 void *stats_thread(void *arg);
 void prepare_stats(void);
 
 /* inode.c: the inodes that the client's kernel knows, and their parents */
+
+/* What the client's kernel has of an inode; it may detach by itself. */
+enum attached { UNATTACHED, ATTACHED, REFUSED };
 
 struct inode {
 	struct inode *next;		/* in the hash chain */
@@ -124,6 +138,7 @@ struct inode {
 	unsigned int fd_users;
 	bool nameless;			/* no name leads to it: fd stays open */
 	bool unhashed;			/* its number was reused */
+	enum attached attached;		/* atomic */
 	unsigned int id_users;		/* open files with backing_id */
 	int backing_id;
 	pthread_mutex_t id_lock;	/* the last two */
@@ -157,6 +172,7 @@ int place_at(int dir, const char *name, struct place *place);
 bool is_at(const struct inode *inode, const struct place *place);
 void inode_ref(struct inode *inode);
 void inode_unref(struct inode *inode);
+void unattached(struct inode *inode);
 void inode_forget(fuse_ino_t ino, uint64_t n);
 bool matches(struct inode *inode, const char *pattern);
 void prepare_root(void);
@@ -187,6 +203,7 @@ const char *fd_path(int fd, struct fd_path *path);
 bool make_room(int error);
 int open_at(int dir, const char *name, int flags);
 void fd_put(struct inode *inode);
+void fd_put_last(struct inode *inode);
 bool open_begin(void);
 void open_end(void);
 void prepare_descriptors(void);
@@ -213,7 +230,13 @@ void prepare_privilege(void);
 /* mount.c */
 
 void mount_find(const char *mountpoint);
+bool is_noatime(bool directory);
 void follow_noatime(int fd, bool directory);
+
+/* attach_inode.c */
+
+bool review_inode(struct inode *inode);
+bool attach_inode(fuse_req_t req, struct inode *inode, int fd);
 
 /* lookup.c */
 
@@ -244,6 +267,8 @@ static inline struct handle *handle_of(const struct fuse_file_info *fi)
 
 int lower_flags(int flags);
 int open_inode(struct inode *inode, int flags);
+int file_get(fuse_ino_t ino, const struct fuse_file_info *fi, int flags);
+void file_put(const struct fuse_file_info *fi, int fd);
 struct handle *handle_new(void);
 void handle_set_inode(struct handle *h, struct inode *inode);
 void handle_free(struct handle *h);

@@ -21,6 +21,7 @@ static struct {
 	unsigned long requests[OP_COUNT];
 	unsigned long attached;
 	unsigned long refused;
+	unsigned long inodes;
 	char *part;		/* written, then renamed to config.stats */
 	pthread_mutex_t lock;	/* one writer of the file at a time */
 } stats = { .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -43,6 +44,11 @@ void count_attached(void)
 void count_refused(void)
 {
 	bump(&stats.refused);
+}
+
+void count_inode(void)
+{
+	bump(&stats.inodes);
 }
 
 static unsigned long counted(const unsigned long *counter)
@@ -83,8 +89,9 @@ void write_stats(void)
 		total += n;
 		fprintf(f, "%s\"%s\": %lu", i ? ", " : "", operation_names[i], n);
 	}
-	fprintf(f, "}, \"total\": %lu, \"passthrough\": {\"attached\": %lu, \"refused\": %lu}}\n",
-		total, counted(&stats.attached), counted(&stats.refused));
+	fprintf(f, "}, \"total\": %lu, \"passthrough\": {\"attached\": %lu, \"refused\": %lu, \"inodes\": %lu}}\n",
+		total, counted(&stats.attached), counted(&stats.refused),
+		counted(&stats.inodes));
 	if (fclose(f) || rename(stats.part, config.stats))
 		goto fail;
 	pthread_mutex_unlock(&stats.lock);
