@@ -89,11 +89,11 @@ t_under_overlay() {
 	passed_through all
 }
 
-# The examples of README.md have no read and no write handler: the kernel alone serves their file.
+# The examples of README.md have no read and no write handler, and by-inode no open: the kernel alone serves their file.
 t_readme_example() {
 	local form
 	mkdir -p /mnt/example
-	for form in request id; do
+	for form in request id inode; do
 		echo one >/lower/example
 		"/share/example-$form" /lower/example /mnt/example
 		echo two >>/mnt/example/f
