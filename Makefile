@@ -39,6 +39,8 @@ refresh: ## take an edited kernel git tree back into whole files and hook patche
 	@tools/series/refresh "$(KDIR)" $(BASE)
 module: ## fuse.ko, cuse.ko, virtiofs.ko for Debian's newest kernel, of K=6.1, or for KVER=..., in build/module/
 	@tools/series/module $(KVER)
+kernel: ## Debian packages of Linux 6.12 with the series, in build/kernel-package/; FLAVOUR=cloud-amd64, or CONFIG=FILE
+	@tools/series/kernel $(if $(FLAVOUR),--flavour "$(FLAVOUR)") $(if $(CONFIG),--config "$(CONFIG)")
 libfuse: ## Debian 12's libfuse with the passthrough patches in build/libfuse/
 	@tools/fuse/build-libfuse
 daemon: ## passthroughfs in build/fuse/
