@@ -22,6 +22,8 @@ check-lower: ## the kselftests on xfs, btrfs, tmpfs and overlayfs as lower file 
 	@tools/vm/check --quick --lower "xfs btrfs tmpfs overlayfs" $(if $(T),--only "$(T)")
 check-fixes: ## the fixes for mainline's own passthrough of 6.12, on two kernels with that: patches/mainline-fixes-6.12/
 	@tools/vm/fixes
+check-packages: ## what make kernel builds, of a reduced configuration: apt installs it, it boots, files pass through
+	@tools/vm/packages
 soak: ## the model test for longer: make soak OPS=10000000 LOWER=xfs KERNEL=debug SEED=1
 	@tools/vm/soak $(if $(OPS),--ops "$(OPS)") $(if $(LOWER),--lower "$(LOWER)") \
 		$(if $(KERNEL),--kernel "$(KERNEL)") $(if $(SEED),--seed "$(SEED)")
