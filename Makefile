@@ -24,6 +24,8 @@ check-fixes: ## the fixes for mainline's own passthrough of 6.12, on two kernels
 	@tools/vm/fixes
 check-packages: ## what make kernel builds, of a reduced configuration: apt installs it, it boots, files pass through
 	@tools/vm/packages
+compare: ## what mainline's passthrough of 6.12 lacks: a table, with the command that shows each row on two kernels
+	@tools/vm/compare
 soak: ## the model test for longer: make soak OPS=10000000 LOWER=xfs KERNEL=debug SEED=1
 	@tools/vm/soak $(if $(OPS),--ops "$(OPS)") $(if $(LOWER),--lower "$(LOWER)") \
 		$(if $(KERNEL),--kernel "$(KERNEL)") $(if $(SEED),--seed "$(SEED)")
