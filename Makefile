@@ -49,6 +49,8 @@ libfuse: ## Debian 12's libfuse with the passthrough patches in build/libfuse/
 	@tools/fuse/build-libfuse
 daemon: ## passthroughfs in build/fuse/
 	@tools/fuse/build
+deb: ## Debian 12's packages in build/deb/: fuse-passthrough-dkms, libfuse3-3, libfuse3-dev, fuse3, passthroughfs
+	@tools/deb/build
 kselftest: ## the kselftest programs for the first kernel, or for K=6.1, in build/kselftest/
 	@tools/series/kselftest
 kernel-debug: ## the debug kernel with the series built in, in build/kernel/
