@@ -61,21 +61,6 @@ FIXTURE_TEARDOWN(inode_open)
 	fuse_server_stop(&self->s);
 }
 
-static int open_f(struct fuse_server *s, int flags)
-{
-	return open(fuse_path(s, "f"), flags | O_CLOEXEC);
-}
-
-/* errno of an open of "f", or 0. */
-static int try_open(struct fuse_server *s, int flags)
-{
-	int fd = open_f(s, flags);
-	int err = fd < 0 ? errno : 0;
-
-	close(fd);
-	return err;
-}
-
 static int try_open_lower(struct fuse_server *s, const char *name, int flags)
 {
 	int fd = open(lower_path(s, name), flags | O_CLOEXEC);
@@ -373,69 +358,6 @@ TEST_F_TIMEOUT(inode_open, read_only_mount, IO_TIMEOUT)
 	EXPECT_EQ(0, inode_detach(s, "f"));
 	umount(at);
 	rmdir(at);
-}
-
-/* A copy of cat as the lower "f", which runs until its input is closed. */
-static pid_t run_program(const char *path, int *input)
-{
-	int in[2];
-	pid_t pid;
-
-	if (pipe2(in, O_CLOEXEC))
-		return -1;
-	pid = vfork();
-	if (!pid) {
-		dup2(in[0], 0);
-		execl(path, "cat", NULL);
-		_exit(100 + errno);
-	}
-	close(in[0]);
-	*input = in[1];
-	return pid;
-}
-
-static int make_program(struct fuse_server *s)
-{
-	char cmd[512];
-
-	snprintf(cmd, sizeof(cmd), "cp /bin/cat %s", lower_path(s, "f"));
-	return system(cmd) || fchmodat(s->dirfd, "f", 0755, 0);
-}
-
-/*
- * A program runs from the mount without a request, unless it is open for writing
- * there; while it runs, there or below, it cannot be opened for writing.
- */
-TEST_F_TIMEOUT(inode_open, programs, IO_TIMEOUT)
-{
-	struct fuse_server *s = &self->s;
-	unsigned long requests;
-	int fd, in, status, i;
-	char *path;
-	pid_t pid;
-
-	ASSERT_EQ(0, make_program(s));
-	requests = fuse_server_requests(s);
-	for (i = 0; i < 2; i++) {
-		path = strdup(i ? fuse_path(s, "f") : lower_path(s, "f"));
-		pid = run_program(path, &in);
-		EXPECT_EQ(ETXTBSY, try_open(s, O_WRONLY)) TH_LOG("case %d", i);
-		EXPECT_EQ(ETXTBSY, try_open(s, O_RDONLY | O_TRUNC)) TH_LOG("case %d", i);
-		EXPECT_EQ(0, try_open(s, O_RDONLY));
-		close(in);
-		ASSERT_EQ(pid, waitpid(pid, &status, 0));
-		EXPECT_EQ(0, status) TH_LOG("case %d", i);
-
-		fd = open_f(s, O_WRONLY);
-		ASSERT_LE(0, fd);
-		pid = run_program(path, &in);
-		close(in);
-		ASSERT_EQ(pid, waitpid(pid, &status, 0));
-		EXPECT_EQ(100 + ETXTBSY, WEXITSTATUS(status)) TH_LOG("case %d", i);
-		close(fd);
-		free(path);
-	}
-	EXPECT_EQ(requests, fuse_server_requests(s));
 }
 
 static int lease_breaks;

@@ -5,7 +5,6 @@
  */
 #define _GNU_SOURCE
 #include <linux/fs.h>
-#include <linux/userfaultfd.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -16,7 +15,6 @@
 #define LEN	BLOCK
 #define MAPPED	2000
 #define OPS	(OP(GETATTR) | OP(SETATTR))
-#define TRIES	20
 
 FIXTURE(inode_set) {
 	struct fuse_server s;
@@ -576,99 +574,18 @@ TEST_F_TIMEOUT(inode_set, idmapped_lower, IO_TIMEOUT)
 	rmdir(at);
 }
 
-/* A write to the lower file that has its lock, and stops at its buffer's page. */
-struct stopped {
-	struct blocker b;
-	int fd, uffd;
-	char *page;
-};
-
-static void stopped_write(void *arg)
+static void administrate(struct queued *q)
 {
-	struct stopped *w = arg;
-
-	if (pwrite(w->fd, w->page, LEN, 0) != LEN)
-		abort();
-}
-
-static bool stop_write(struct stopped *w, struct fuse_server *s)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register r = {
-		.range.len = LEN,
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-
-	w->uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
-	if (w->uffd < 0 || ioctl(w->uffd, UFFDIO_API, &api))
-		return false;
-	w->page = pages(LEN);
-	w->fd = lower_open(s, "f", O_WRONLY);
-	r.range.start = (uintptr_t)w->page;
-	return w->fd >= 0 && !ioctl(w->uffd, UFFDIO_REGISTER, &r) &&
-		blocker_start(&w->b, stopped_write, w);
-}
-
-static void go_on(struct stopped *w, const char *from)
-{
-	struct uffdio_copy c = {
-		.dst = (uintptr_t)w->page,
-		.src = (uintptr_t)from,
-		.len = LEN,
-	};
-
-	ioctl(w->uffd, UFFDIO_COPY, &c);
-	blocker_join(&w->b);
-	close(w->fd);
-	close(w->uffd);
-	munmap(w->page, LEN);
-}
-
-/* What waits for the lock: the administrator below, and a client. */
-struct queued {
-	struct fuse_server *s;
-	struct blocker b;
-	int what;
-	enum client client;
-	int err;
-};
-
-static void administrate(void *arg)
-{
-	struct queued *q = arg;
-
 	if (q->what < 0)
 		q->err = fchmodat(q->s->dirfd, "f", -q->what, 0);
 	else
 		q->err = fchownat(q->s->dirfd, "f", 0, 0, 0);
 }
 
-static void change_queued(void *arg)
+static void change_queued(struct queued *q)
 {
-	struct queued *q = arg;
-
 	client_become(q->client);
 	q->err = change(q->what, fuse_path(q->s, "f"));
-}
-
-/* The client's change was checked, and then waited behind the administrator's. */
-static bool race(struct fuse_server *s, struct queued *below, struct queued *client,
-		 const char *buf)
-{
-	struct stopped w;
-	bool ok;
-
-	below->s = s;
-	client->s = s;
-	ok = stop_write(&w, s);
-	if (!ok)
-		return false;
-	ok &= blocker_start(&below->b, administrate, below);
-	ok &= blocker_start(&client->b, change_queued, client);
-	go_on(&w, buf);
-	blocker_join(&below->b);
-	blocker_join(&client->b);
-	return ok;
 }
 
 /*
@@ -682,12 +599,14 @@ TEST_F_TIMEOUT(inode_set, chmod_races_with_chown, IO_TIMEOUT)
 	int what, i;
 
 	for (what = 1; what <= 3; what++) {
-		struct queued client = { .client = OWNER_MEMBER, .what = what };
-		struct queued below = {};
+		struct queued below = { .call = administrate };
+		struct queued client = {
+			.call = change_queued, .client = OWNER_MEMBER, .what = what,
+		};
 
 		for (i = 0; i < TRIES; i++) {
 			ASSERT_TRUE(pair_make(s, 0755, USER, GROUP));
-			if (!race(s, &below, &client, self->buf))
+			if (!race(s, &below, &client))
 				SKIP(return, "chmod_races_with_chown");
 			ASSERT_EQ(0, below.err);
 			ASSERT_EQ(0, fstatat(s->dirfd, "f", &st, 0));
@@ -709,14 +628,14 @@ TEST_F_TIMEOUT(inode_set, chmod_races_with_chown, IO_TIMEOUT)
 TEST_F_TIMEOUT(inode_set, truncate_races_with_chmod, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
-	struct queued below = { .what = -06777 };
-	struct queued client = { .client = STRANGER, .what = 12 };
+	struct queued below = { .call = administrate, .what = -06777 };
+	struct queued client = { .call = change_queued, .client = STRANGER, .what = 12 };
 	struct stat st = {};
 	int i;
 
 	for (i = 0; i < TRIES && (st.st_mode & 07777) != 0777; i++) {
 		ASSERT_TRUE(pair_make(s, 0666, 0, GROUP));
-		if (!race(s, &below, &client, self->buf))
+		if (!race(s, &below, &client))
 			SKIP(return, "truncate_races_with_chmod");
 		ASSERT_EQ(0, below.err);
 		EXPECT_EQ(0, client.err);

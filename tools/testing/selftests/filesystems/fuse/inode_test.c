@@ -3,6 +3,7 @@
 #include "inode_test.h"
 
 #include <linux/fs.h>
+#include <linux/userfaultfd.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -85,27 +86,41 @@ static unsigned int connection(struct fuse_server *s)
 	return dev;
 }
 
-const char *inodes_control(struct fuse_server *s)
+static const char *control(struct fuse_server *s, const char *name)
 {
 	static char path[128];
 
 	/* This is the test's own mount namespace. */
 	if (access(CONTROL, R_OK))
 		mount("fusectl", CONTROL, "fusectl", 0, NULL);
-	snprintf(path, sizeof(path), CONTROL "/%u/passthrough_inodes",
-		 connection(s));
+	snprintf(path, sizeof(path), CONTROL "/%u/%s", connection(s), name);
 	return path;
 }
 
-int inodes_attached(struct fuse_server *s)
+static int count_in(const char *path)
 {
-	int fd = open(inodes_control(s), O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char buf[32] = "";
 	int n;
 
 	n = read(fd, buf, sizeof(buf) - 1);
 	close(fd);
 	return fd >= 0 && n > 0 ? atoi(buf) : -1;
+}
+
+const char *inodes_control(struct fuse_server *s)
+{
+	return control(s, "passthrough_inodes");
+}
+
+int inodes_attached(struct fuse_server *s)
+{
+	return count_in(inodes_control(s));
+}
+
+int files_attached(struct fuse_server *s)
+{
+	return count_in(control(s, "passthrough"));
 }
 
 int lower_opath(struct fuse_server *s, const char *name)
@@ -136,6 +151,20 @@ int forget_dentry(struct fuse_server *s, const char *name)
 	memcpy(buf + sizeof(h), &e, sizeof(e));
 	strcpy(buf + sizeof(h) + sizeof(e), name);
 	return write(s->dev, buf, h.len) == (ssize_t)h.len ? 0 : errno;
+}
+
+int open_f(struct fuse_server *s, int flags)
+{
+	return open(fuse_path(s, "f"), flags | O_CLOEXEC);
+}
+
+int try_open(struct fuse_server *s, int flags)
+{
+	int fd = open_f(s, flags);
+	int err = fd < 0 ? errno : 0;
+
+	close(fd);
+	return err;
 }
 
 unsigned long stat_costs(struct fuse_server *s, const char *name, int opcode)
@@ -241,6 +270,78 @@ bool pair_alike(struct fuse_server *s)
 		f.st_mode == low.st_mode && f.st_uid == low.st_uid &&
 		f.st_gid == low.st_gid && f.st_size == low.st_size &&
 		f.st_mtim.tv_sec == low.st_mtim.tv_sec;
+}
+
+/*
+ * A write to the lower "f" that has its lock, and stops at its buffer's page.
+ */
+struct stopped {
+	struct blocker b;
+	int fd, uffd;
+	char *page;
+};
+
+static void stopped_write(void *arg)
+{
+	struct stopped *w = arg;
+
+	if (pwrite(w->fd, w->page, PAGE, 0) != PAGE)
+		abort();
+}
+
+static bool stop_write(struct stopped *w, struct fuse_server *s)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register r = {
+		.range.len = PAGE,
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	w->uffd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (w->uffd < 0 || ioctl(w->uffd, UFFDIO_API, &api))
+		return false;
+	w->page = pages(PAGE);
+	w->fd = lower_open(s, "f", O_WRONLY);
+	r.range.start = (uintptr_t)w->page;
+	return w->fd >= 0 && !ioctl(w->uffd, UFFDIO_REGISTER, &r) &&
+		blocker_start(&w->b, stopped_write, w);
+}
+
+static void go_on(struct stopped *w)
+{
+	struct uffdio_zeropage z = {
+		.range = { .start = (uintptr_t)w->page, .len = PAGE },
+	};
+
+	ioctl(w->uffd, UFFDIO_ZEROPAGE, &z);
+	blocker_join(&w->b);
+	close(w->fd);
+	close(w->uffd);
+	munmap(w->page, PAGE);
+}
+
+static void call_queued(void *arg)
+{
+	struct queued *q = arg;
+
+	q->call(q);
+}
+
+bool race(struct fuse_server *s, struct queued *below, struct queued *client)
+{
+	struct stopped w;
+	bool ok;
+
+	below->s = s;
+	client->s = s;
+	if (!stop_write(&w, s))
+		return false;
+	ok = blocker_start(&below->b, call_queued, below);
+	ok &= blocker_start(&client->b, call_queued, client);
+	go_on(&w);
+	blocker_join(&below->b);
+	blocker_join(&client->b);
+	return ok;
 }
 
 int lower_flags(struct fuse_server *s, const char *name, int flags)

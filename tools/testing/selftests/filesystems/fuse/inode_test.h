@@ -32,6 +32,8 @@ int inode_attach_path(struct fuse_server *s, const char *name, const char *path,
 /* How many inodes have something attached, as the control file system tells in: */
 const char *inodes_control(struct fuse_server *s);
 int inodes_attached(struct fuse_server *s);
+/* The same of open files that have a lower file. */
+int files_attached(struct fuse_server *s);
 
 /* Descriptor of a lower file, symlinks included, that allows nothing but to attach. */
 int lower_opath(struct fuse_server *s, const char *name);
@@ -40,6 +42,11 @@ int lower_opath(struct fuse_server *s, const char *name);
 int lookup(struct fuse_server *s, const char *name);
 /* Make the kernel forget a name, and the inode with it if nobody uses that. */
 int forget_dentry(struct fuse_server *s, const char *name);
+
+/* Open "f" through the mount. */
+int open_f(struct fuse_server *s, int flags);
+/* errno of such an open, or 0. */
+int try_open(struct fuse_server *s, int flags);
 
 /* Requests of this kind that a stat of @name costs, however fresh it is asked for. */
 unsigned long stat_costs(struct fuse_server *s, const char *name, int opcode);
@@ -73,6 +80,26 @@ void client_become(enum client client);
  */
 bool pair_make(struct fuse_server *s, mode_t mode, uid_t uid, gid_t gid);
 bool pair_alike(struct fuse_server *s);
+
+/* A call that waits for the lock of the lower "f", for race(). */
+struct queued {
+	void (*call)(struct queued *q);
+	struct fuse_server *s;
+	enum client client;	/* for call() */
+	int what;		/* the same */
+	int err;		/* result of it */
+	struct blocker b;
+};
+
+/* Whoever came second may get the lock first: try again so often. */
+#define TRIES	20
+
+/*
+ * Make the administrator's call and then the client's while a write has the
+ * lock of the lower "f", and let both go on.  Returns false if they cannot be
+ * made to wait.
+ */
+bool race(struct fuse_server *s, struct queued *below, struct queued *client);
 
 /* FS_APPEND_FL and the like, on a lower file.  0 or an errno. */
 int lower_flags(struct fuse_server *s, const char *name, int flags);
