@@ -23,12 +23,29 @@ enum fuse_server_open {
 	OPEN_DIRECT,
 	OPEN_PASSTHROUGH,	/* FUSE_DEV_IOC_PASSTHROUGH_OPEN */
 	OPEN_BACKING_ID,	/* FUSE_DEV_IOC_BACKING_OPEN */
+	/*
+	 * FUSE_DEV_IOC_PASSTHROUGH_INODE, with the first answer about a file:
+	 * set before the kernel knows the file, on a mount with
+	 * default_permissions.
+	 */
+	OPEN_BY_INODE,
 };
+
+/* What OPEN_BY_INODE attaches to a file: all that opens do. */
+#define FUSE_SERVER_BY_INODE					\
+	(FUSE_PASSTHROUGH_OP(FUSE_GETATTR) |			\
+	 FUSE_PASSTHROUGH_OP(FUSE_SETATTR) |			\
+	 FUSE_PASSTHROUGH_OP(FUSE_OPEN) |			\
+	 FUSE_PASSTHROUGH_OP(FUSE_FSYNC) |			\
+	 FUSE_PASSTHROUGH_OP(FUSE_FALLOCATE) |			\
+	 FUSE_PASSTHROUGH_OP(FUSE_LSEEK) |			\
+	 FUSE_PASSTHROUGH_OP(FUSE_COPY_FILE_RANGE))
 
 /* A name that an answer has mentioned, and what is attached to its inode. */
 struct fuse_server_node {
 	char *name;		/* path below the served directory */
-	uint64_t ops;		/* FUSE_PASSTHROUGH_OP(); 0: attach nothing */
+	/* FUSE_PASSTHROUGH_OP(); 0: nothing but for OPEN_BY_INODE */
+	uint64_t ops;
 	uint32_t flags;		/* FUSE_PASSTHROUGH_RDONLY */
 	const char *lower;	/* another name below; NULL: the same */
 };

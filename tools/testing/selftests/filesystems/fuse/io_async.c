@@ -12,7 +12,7 @@
 #include <linux/fs.h>
 
 #include "async_test.h"
-#include "io_test.h"
+#include "inode_test.h"
 #include "../../kselftest_harness.h"
 
 #define NR	64
@@ -26,6 +26,7 @@ FIXTURE(io_async) {
 };
 
 FIXTURE_VARIANTS_HOW(io_async);
+FIXTURE_VARIANT_ADD(io_async, by_inode) { .how = OPEN_BY_INODE };
 
 FIXTURE_SETUP(io_async)
 {
@@ -36,19 +37,32 @@ FIXTURE_SETUP(io_async)
 	self->buf = pages(LEN);
 	ASSERT_NE(NULL, self->buf);
 	lower = lower_open(&self->s, "f", O_RDWR | O_DIRECT);
-	self->o_direct = variant->how != OPEN_PASSTHROUGH || lower >= 0;
+	self->o_direct = !passes_through(variant->how) || lower >= 0;
 	close(lower);
 }
 
 /* No POLL requests: a regular file is always ready. */
 FIXTURE_TEARDOWN(io_async)
 {
-	if (variant->how == OPEN_PASSTHROUGH) {
-		EXPECT_EQ(0, server_io(&self->s));
+	EXPECT_EQ(0, server_bypassed(&self->s, variant->how));
+	if (passes_through(variant->how)) {
 		EXPECT_EQ(0, fuse_server_count(&self->s, FUSE_POLL));
 	}
 	close(self->fd);
 	fuse_server_stop(&self->s);
+}
+
+/*
+ * The last reference to each of @nr opens is gone, of which @self->fd is none.
+ */
+static void wait_released(FIXTURE_DATA(io_async) *self, enum fuse_server_open how,
+			  unsigned long nr)
+{
+	if (how != OPEN_BY_INODE)
+		fuse_server_wait(&self->s, FUSE_RELEASE, nr);
+	else
+		while (files_attached(&self->s) != 1)
+			sched_yield();
 }
 
 /* A permutation of 0..NR-1 that moves neighbours far apart. */
@@ -281,8 +295,7 @@ TEST_F_TIMEOUT(io_async, close_before_completion, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN, 3));
 	uring_destroy(&u);
 
-	/* RELEASE follows the last reference. */
-	fuse_server_wait(&self->s, FUSE_RELEASE, 2);
+	wait_released(self, variant->how, 2);
 }
 
 /*
@@ -379,7 +392,7 @@ TEST_F_TIMEOUT(io_async, exit_in_flight, IO_TIMEOUT)
 		} else {
 			EXPECT_EQ(0, status);
 		}
-		fuse_server_wait(&self->s, FUSE_RELEASE, round + 1);
+		wait_released(self, variant->how, round + 1);
 	}
 	pattern(self->buf, LEN, 0, 6);
 	fcntl(self->fd, F_SETFL, 0);

@@ -24,9 +24,11 @@ FIXTURE(io_data) {
 };
 
 FIXTURE_VARIANTS_HOW(io_data);
+FIXTURE_VARIANT_ADD(io_data, by_inode) { .how = OPEN_BY_INODE };
 
 FIXTURE_SETUP(io_data)
 {
+	self->s.permissions = variant->how == OPEN_BY_INODE;
 	ASSERT_EQ(0, fuse_server_start(&self->s));
 	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
 	ASSERT_EQ(0, lower_make(&self->s, "empty", 0, 0));
@@ -36,9 +38,8 @@ FIXTURE_SETUP(io_data)
 
 FIXTURE_TEARDOWN(io_data)
 {
-	if (variant->how == OPEN_PASSTHROUGH) {
-		EXPECT_EQ(0, server_io(&self->s));
-	}
+	EXPECT_EQ(0, self->s.inode_error);
+	EXPECT_EQ(0, server_bypassed(&self->s, variant->how));
 	fuse_server_stop(&self->s);
 }
 
@@ -376,14 +377,19 @@ FIXTURE(same) {
 	int fd[2];		/* through FUSE; another lower file */
 };
 
+FIXTURE_VARIANT(same) { enum fuse_server_open how; };
+FIXTURE_VARIANT_ADD(same, by_request) { .how = OPEN_PASSTHROUGH };
+FIXTURE_VARIANT_ADD(same, by_inode) { .how = OPEN_BY_INODE };
+
 FIXTURE_SETUP(same)
 {
+	self->s.permissions = variant->how == OPEN_BY_INODE;
 	ASSERT_EQ(0, fuse_server_start(&self->s));
 	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
 	ASSERT_EQ(0, lower_make(&self->s, "twin", LEN, 1));
 	self->buf = pages(2 * LEN);
 	ASSERT_NE(NULL, self->buf);
-	self->fd[0] = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	self->fd[0] = fs_open(&self->s, variant->how, "f", O_RDWR);
 	self->fd[1] = lower_open(&self->s, "twin", O_RDWR);
 	ASSERT_LE(0, self->fd[0]);
 	ASSERT_LE(0, self->fd[1]);
@@ -391,7 +397,7 @@ FIXTURE_SETUP(same)
 
 FIXTURE_TEARDOWN(same)
 {
-	EXPECT_EQ(0, server_io(&self->s));
+	EXPECT_EQ(0, server_bypassed(&self->s, variant->how));
 	close(self->fd[0]);
 	close(self->fd[1]);
 	fuse_server_stop(&self->s);
@@ -655,7 +661,7 @@ TEST_F_TIMEOUT(same, synchronous_writes, IO_TIMEOUT)
 		long long before, after;
 		int fd;
 
-		fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR | oflags[i]);
+		fd = fs_open(&self->s, variant->how, "f", O_RDWR | oflags[i]);
 		ASSERT_LE(0, fd);
 		ASSERT_EQ(0, wait_fsync(&self->s, fd));
 		pattern(self->buf, 16384, 0, i + 5);
@@ -687,7 +693,7 @@ TEST_F_TIMEOUT(same, enospc, IO_TIMEOUT)
 	close(self->s.dirfd);
 	self->s.dirfd = open(self->s.lower, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	fd = fs_open(&self->s, OPEN_PASSTHROUGH, "full", O_RDWR | O_CREAT);
+	fd = fs_open(&self->s, variant->how, "full", O_RDWR | O_CREAT);
 	ASSERT_LE(0, fd);
 	for (;;) {
 		pattern(self->buf, 50000, done, 3);
@@ -757,7 +763,7 @@ TEST_F_TIMEOUT(same, killed_in_the_middle, IO_TIMEOUT)
 	ASSERT_NE(MAP_FAILED, zeros);
 	/* On a busy machine the write may complete before the signal. */
 	for (i = 0; i < 5 && size == LARGE; i++) {
-		fd = fs_open(&self->s, OPEN_PASSTHROUGH, "large",
+		fd = fs_open(&self->s, variant->how, "large",
 			     O_RDWR | O_CREAT);
 		lower = lower_open(&self->s, "large", O_RDONLY);
 		ASSERT_LE(0, fd);

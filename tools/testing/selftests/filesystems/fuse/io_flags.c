@@ -24,8 +24,13 @@ FIXTURE(io_flags) {
 	bool o_direct;		/* the lower files have O_DIRECT */
 };
 
+FIXTURE_VARIANT(io_flags) { enum fuse_server_open how; };
+FIXTURE_VARIANT_ADD(io_flags, by_request) { .how = OPEN_PASSTHROUGH };
+FIXTURE_VARIANT_ADD(io_flags, by_inode) { .how = OPEN_BY_INODE };
+
 FIXTURE_SETUP(io_flags)
 {
+	self->s.permissions = variant->how == OPEN_BY_INODE;
 	ASSERT_EQ(0, fuse_server_start(&self->s));
 	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
 	ASSERT_EQ(0, lower_make(&self->s, "twin", LEN, 1));
@@ -33,7 +38,7 @@ FIXTURE_SETUP(io_flags)
 	ASSERT_NE(NULL, self->buf);
 	ASSERT_EQ(0, uring_setup(&self->u, NR));
 	ASSERT_EQ(0, aio_setup(NR, &self->ctx));
-	self->fd[0] = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
+	self->fd[0] = fs_open(&self->s, variant->how, "f", O_RDWR);
 	self->fd[1] = lower_open(&self->s, "twin", O_RDWR);
 	ASSERT_LE(0, self->fd[0]);
 	ASSERT_LE(0, self->fd[1]);
@@ -43,7 +48,7 @@ FIXTURE_SETUP(io_flags)
 
 FIXTURE_TEARDOWN(io_flags)
 {
-	EXPECT_EQ(0, server_io(&self->s));
+	EXPECT_EQ(0, server_bypassed(&self->s, variant->how));
 	EXPECT_EQ(0, fuse_server_count(&self->s, FUSE_POLL));
 	uring_destroy(&self->u);
 	aio_destroy(self->ctx);

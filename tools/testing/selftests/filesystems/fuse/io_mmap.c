@@ -28,6 +28,7 @@ FIXTURE(io_mmap) {
 FIXTURE_VARIANT(io_mmap) { enum fuse_server_open how; };
 FIXTURE_VARIANT_ADD(io_mmap, passthrough) { .how = OPEN_PASSTHROUGH };
 FIXTURE_VARIANT_ADD(io_mmap, cached) { .how = OPEN_CACHED };
+FIXTURE_VARIANT_ADD(io_mmap, by_inode) { .how = OPEN_BY_INODE };
 
 FIXTURE_SETUP(io_mmap)
 {
@@ -38,9 +39,7 @@ FIXTURE_SETUP(io_mmap)
 
 FIXTURE_TEARDOWN(io_mmap)
 {
-	if (variant->how == OPEN_PASSTHROUGH) {
-		EXPECT_EQ(0, server_io(&self->s));
-	}
+	EXPECT_EQ(0, server_bypassed(&self->s, variant->how));
 	close(self->fd);
 	fuse_server_stop(&self->s);
 }
@@ -209,7 +208,7 @@ static int make_executable(int fd, int prot, int flags)
  */
 TEST_F_TIMEOUT(io_mmap, protect_exec, IO_TIMEOUT)
 {
-	bool pass = variant->how == OPEN_PASSTHROUGH;
+	bool pass = passes_through(variant->how);
 	int may, flags, want, old;
 
 	for (may = 1; may >= 0; may--) {

@@ -42,8 +42,10 @@ int fs_open(struct fuse_server *s, enum fuse_server_open how, const char *name,
 
 int serve_file(struct fuse_server *s, enum fuse_server_open how, size_t len)
 {
-	int err = fuse_server_start(s);
+	int err;
 
+	s->permissions |= how == OPEN_BY_INODE;
+	err = fuse_server_start(s);
 	if (err)
 		return err;
 	if (lower_make(s, "f", len, 1))
@@ -155,6 +157,19 @@ void *pages(size_t len)
 unsigned long server_io(struct fuse_server *s)
 {
 	return fuse_server_count(s, FUSE_READ) + fuse_server_count(s, FUSE_WRITE);
+}
+
+bool passes_through(enum fuse_server_open how)
+{
+	return how != OPEN_CACHED && how != OPEN_DIRECT;
+}
+
+unsigned long server_bypassed(struct fuse_server *s, enum fuse_server_open how)
+{
+	if (!passes_through(how))
+		return 0;
+	return server_io(s) + (how == OPEN_BY_INODE ? fuse_server_count(s, FUSE_OPEN) +
+			       fuse_server_count(s, FUSE_RELEASE) : 0);
 }
 
 bool lower_is(struct fuse_server *s, long magic)

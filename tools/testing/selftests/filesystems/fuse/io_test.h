@@ -73,6 +73,10 @@ void *pages(size_t len);
 
 /* Number of READ and WRITE requests so far */
 unsigned long server_io(struct fuse_server *s);
+/* Whether a lower file serves such opens */
+bool passes_through(enum fuse_server_open how);
+/* Number of requests so far that such opens must not send */
+unsigned long server_bypassed(struct fuse_server *s, enum fuse_server_open how);
 
 /* Set the module parameter passthrough_mprotect_exec. Returns 0 or -1. */
 int set_mprotect_exec(bool may);

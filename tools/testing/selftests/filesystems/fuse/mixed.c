@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 
 #include "async_test.h"
-#include "io_test.h"
+#include "inode_test.h"
 #include "../../kselftest_harness.h"
 
 #define LEN	(16 * PAGE)
@@ -19,18 +19,28 @@ FIXTURE(mixed) {
 	int pass, cached, direct;
 };
 
-FIXTURE_VARIANT(mixed) { bool writeback; };
-FIXTURE_VARIANT_ADD(mixed, writethrough) { .writeback = false };
-FIXTURE_VARIANT_ADD(mixed, writeback) { .writeback = true };
+FIXTURE_VARIANT(mixed) { bool writeback; enum fuse_server_open how; };
+FIXTURE_VARIANT_ADD(mixed, writethrough) { .how = OPEN_PASSTHROUGH };
+FIXTURE_VARIANT_ADD(mixed, writeback) {
+	.how = OPEN_PASSTHROUGH, .writeback = true
+};
+
+FIXTURE_VARIANT_ADD(mixed, by_inode) { .how = OPEN_BY_INODE };
+FIXTURE_VARIANT_ADD(mixed, by_inode_writeback) {
+	.how = OPEN_BY_INODE, .writeback = true
+};
 
 FIXTURE_SETUP(mixed)
 {
 	self->s.writeback = variant->writeback;
-	self->pass = serve_file(&self->s, OPEN_PASSTHROUGH, LEN);
+	self->s.permissions = variant->how == OPEN_BY_INODE;
+	self->cached = serve_file(&self->s, OPEN_CACHED, LEN);
 	self->buf = pages(2 * LEN);
 	ASSERT_NE(NULL, self->buf);
-	self->cached = fs_open(&self->s, OPEN_CACHED, "f", O_RDWR);
 	self->direct = fs_open(&self->s, OPEN_DIRECT, "f", O_RDWR);
+	if (variant->how == OPEN_BY_INODE)
+		ASSERT_EQ(0, inode_attach(&self->s, "f", FUSE_SERVER_BY_INODE));
+	self->pass = fs_open(&self->s, variant->how, "f", O_RDWR);
 	ASSERT_LE(0, self->pass);
 	ASSERT_LE(0, self->cached);
 	ASSERT_LE(0, self->direct);
@@ -579,7 +589,7 @@ TEST_F_TIMEOUT(mixed, page_of_write, IO_TIMEOUT)
 
 	for (i = 0; i < 3; i++) {
 		io.aio = i == 2;
-		io.fd = fs_open(&self->s, OPEN_PASSTHROUGH, "f",
+		io.fd = fs_open(&self->s, variant->how, "f",
 				O_RDWR | (i ? O_DIRECT : 0));
 		if (io.fd < 0 && errno == EINVAL)
 			break;
@@ -640,6 +650,8 @@ TEST_F_TIMEOUT(mixed, keep_cache, IO_TIMEOUT)
 {
 	int fd;
 
+	/* So that the server answers further opens. */
+	inode_detach(&self->s, "f");
 	self->s.open_flags = FOPEN_KEEP_CACHE;
 	ASSERT_EQ(LEN, pread(self->cached, self->buf, LEN, 0));
 	pattern(self->buf, 100, 5000, 2);
@@ -668,6 +680,8 @@ TEST_F_TIMEOUT(mixed, keep_cache_after_mapping, IO_TIMEOUT)
 	unsigned int i;
 
 	ASSERT_NE(MAP_FAILED, p);
+	/* So that the server answers further opens. */
+	inode_detach(&self->s, "f");
 	self->s.open_flags = FOPEN_KEEP_CACHE;
 	for (i = 0; i < 3; i++) {
 		int fd = fs_open(&self->s, OPEN_CACHED, "f", O_RDONLY);
@@ -716,7 +730,8 @@ TEST_F_TIMEOUT(mixed, mapping_outlives_inode, IO_TIMEOUT)
 	close(self->pass);
 	close(self->cached);
 	close(self->direct);
-	fuse_server_wait(&self->s, FUSE_RELEASE, 3);
+	fuse_server_wait(&self->s, FUSE_RELEASE,
+			 variant->how == OPEN_BY_INODE ? 2 : 3);
 	evict(&self->s);
 	self->pass = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDONLY);
 	ASSERT_LE(0, self->pass);
@@ -745,6 +760,8 @@ TEST_F_TIMEOUT(mixed, two_lower_files, IO_TIMEOUT)
 	int other;
 
 	ASSERT_EQ(0, lower_make(&self->s, "other", LEN, 7));
+	/* So that the server answers a further open. */
+	inode_detach(&self->s, "f");
 	self->s.open_lower = "other";
 	other = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
 	self->s.open_lower = NULL;

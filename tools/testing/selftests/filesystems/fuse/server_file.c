@@ -18,7 +18,7 @@ static int open_lower(struct fuse_server *s, const struct request *rq,
 		      const char *name, uint32_t flags,
 		      struct fuse_open_out *out)
 {
-	bool pass = s->how == OPEN_PASSTHROUGH || s->how == OPEN_BACKING_ID;
+	bool pass = s->how != OPEN_CACHED && s->how != OPEN_DIRECT;
 	int mode = s->open_mode;
 	int fd;
 
@@ -84,6 +84,11 @@ static void reply_new(struct fuse_server *s, const struct request *rq, int err,
 		err = open_lower(s, rq, name, flags, &out.o);
 	if (!err)
 		err = server_entry(s, rq, name, &out.e);
+	/* Nobody will tell to close it. */
+	if (s->how == OPEN_BY_INODE && !err) {
+		close(out.o.fh);
+		out.o.fh = 0;
+	}
 	server_reply(s, rq, err, &out, sizeof(out));
 }
 

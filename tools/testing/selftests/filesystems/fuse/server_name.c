@@ -97,6 +97,16 @@ int fuse_server_attr(struct fuse_server *s, uint64_t nodeid, const char *name,
 	return 0;
 }
 
+/* What OPEN_BY_INODE attaches to a file, and not to a directory. */
+static uint64_t ops_by_inode(struct fuse_server *s, int fd)
+{
+	struct stat st;
+
+	if (s->how != OPEN_BY_INODE || fstat(fd, &st) || !S_ISREG(st.st_mode))
+		return 0;
+	return FUSE_SERVER_BY_INODE;
+}
+
 void server_attach(struct fuse_server *s, const struct request *rq,
 		   uint64_t nodeid)
 {
@@ -108,11 +118,14 @@ void server_attach(struct fuse_server *s, const struct request *rq,
 		.ops = node->ops,
 	};
 
-	if (!node->ops || !(s->attach_in & FUSE_PASSTHROUGH_OP(rq->h.opcode)))
+	if ((!node->ops && s->how != OPEN_BY_INODE) ||
+	    !(s->attach_in & FUSE_PASSTHROUGH_OP(rq->h.opcode)))
 		return;
 	in.fd = openat(s->dirfd, name, O_PATH | O_CLOEXEC |
 		       (is_descriptor(name) ? 0 : O_NOFOLLOW));
-	if (ioctl(s->dev, FUSE_DEV_IOC_PASSTHROUGH_INODE, &in))
+	if (!in.ops)
+		in.ops = ops_by_inode(s, in.fd);
+	if (in.ops && ioctl(s->dev, FUSE_DEV_IOC_PASSTHROUGH_INODE, &in))
 		s->inode_error = errno;
 	close(in.fd);
 }

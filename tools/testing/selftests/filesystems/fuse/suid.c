@@ -45,6 +45,12 @@ FIXTURE_VARIANT_ADD(suid, writeback) {
 	.how = OPEN_PASSTHROUGH, .writeback = true
 };
 
+FIXTURE_VARIANT_ADD(suid, by_inode) { .how = OPEN_BY_INODE };
+
+FIXTURE_VARIANT_ADD(suid, by_inode_writeback) {
+	.how = OPEN_BY_INODE, .writeback = true
+};
+
 FIXTURE_VARIANT_ADD(suid, killpriv) {
 	.how = OPEN_PASSTHROUGH, .init = FUSE_HANDLE_KILLPRIV
 };
@@ -103,7 +109,9 @@ FIXTURE_SETUP(suid)
 	self->s.writeback = variant->writeback;
 	self->s.arg = self;
 	self->s.request = answer_own_mode;
+	self->s.permissions = variant->how == OPEN_BY_INODE;
 	ASSERT_EQ(0, fuse_server_start(&self->s));
+	self->s.how = variant->how;
 	self->s.attr_valid = 0;
 	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 1));
 	ASSERT_EQ(0, lower_make(&self->s, "peer", LEN, 1));
@@ -118,7 +126,8 @@ FIXTURE_TEARDOWN(suid)
 {
 	uring_destroy(&self->uring);
 	aio_destroy(self->aio);
-	EXPECT_EQ(0, server_io(&self->s));
+	EXPECT_EQ(0, self->s.inode_error);
+	EXPECT_EQ(0, server_bypassed(&self->s, variant->how));
 	fuse_server_stop(&self->s);
 }
 
@@ -151,10 +160,13 @@ enum way {
 	WAY_TRUNCATE, WAY_FALLOCATE, WAYS
 };
 
-/* The server does it; plain FUSE has the bits dropped. */
-static bool way_is_servers(enum way way)
+/*
+ * The server does it, unless that is attached; plain FUSE has the bits dropped.
+ */
+static bool way_is_servers(const struct fuse_server *s, enum way way)
 {
-	return way == WAY_TRUNCATE || way == WAY_FALLOCATE;
+	return s->how != OPEN_BY_INODE &&
+		(way == WAY_TRUNCATE || way == WAY_FALLOCATE);
 }
 
 static const int way_flags[WAYS] = {
@@ -231,6 +243,7 @@ static mode_t cached_mode(int fd)
 static unsigned long asked(struct fuse_server *s)
 {
 	return fuse_server_count(s, FUSE_SETATTR) +
+		fuse_server_count(s, FUSE_FALLOCATE) +
 		fuse_server_count(s, FUSE_GETATTR) +
 		fuse_server_count(s, FUSE_GETXATTR);
 }
@@ -273,7 +286,7 @@ static void each_mode(struct __test_metadata *_metadata,
 
 	for (i = 0; i < ARRAY_SIZE(modes); i++) {
 		/* Tests of plain FUSE cover these. */
-		if (way_is_servers(way) &&
+		if (way_is_servers(&self->s, way) &&
 		    (modes[i] & (S_ISGID | 0010)) == S_ISGID)
 			continue;
 		ASSERT_EQ(0, fchmodat(s->dirfd, "f", modes[i], 0));
@@ -292,7 +305,7 @@ static void each_mode(struct __test_metadata *_metadata,
 		EXPECT_EQ(lower_mode(s, "peer"), lower_mode(s, "f"))
 			TH_LOG("mode %o, client %d, group %d, way %d",
 			       modes[i], client, group, way);
-		if (way_is_servers(way))
+		if (way_is_servers(&self->s, way))
 			continue;
 		EXPECT_EQ(lower_mode(s, "f"), cached_mode(p->fd));
 		EXPECT_EQ(before, asked(s));
@@ -313,7 +326,7 @@ TEST_F_TIMEOUT(suid, as_on_the_lower_file_system, IO_TIMEOUT)
 	enum way way;
 
 	for (way = 0; way < WAYS; way++) {
-		if (way_is_servers(way) && variant->init)
+		if (way_is_servers(&self->s, way) && variant->init)
 			continue;
 		if (!pair_open(&self->s, variant->how, way, &p)) {
 			ASSERT_NE(0, way_flags[way] & O_DIRECT);
@@ -381,10 +394,12 @@ TEST_F_TIMEOUT(suid, servers_own_mode, IO_TIMEOUT)
 	ssize_t ret;
 	int err;
 
+	if (variant->how == OPEN_BY_INODE)
+		SKIP(return, "by_inode");
 	ASSERT_EQ(0, fchownat(self->s.dirfd, "f", 0, NOBODYS_GROUP, 0));
 	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 0666, 0));
 	for (way = 0; way < WAYS; way++) {
-		if (way_is_servers(way) ||
+		if (way_is_servers(&self->s, way) ||
 		    !pair_open(&self->s, variant->how, way, &p))
 			continue;
 		for (i = 0; i < ARRAY_SIZE(c); i++) {
@@ -415,9 +430,11 @@ TEST_F_TIMEOUT(suid, refused, IO_TIMEOUT)
 	ssize_t ret;
 	int err;
 
+	if (variant->how == OPEN_BY_INODE)
+		SKIP(return, "by_inode");
 	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 0666, 0));
 	for (way = 0; way < WAYS; way++) {
-		if (way_is_servers(way) ||
+		if (way_is_servers(&self->s, way) ||
 		    !pair_open(&self->s, variant->how, way, &p))
 			continue;
 		ASSERT_TRUE(own_mode_is(self, p.fd, 06777));
@@ -441,6 +458,8 @@ TEST_F_TIMEOUT(suid, stale_mode, IO_TIMEOUT)
 	ssize_t ret;
 	int err;
 
+	if (variant->how == OPEN_BY_INODE)
+		SKIP(return, "by_inode");
 	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 0666, 0));
 	ASSERT_EQ(true, pair_open(&self->s, variant->how, WAY_WRITE, &p));
 	self->s.attr_valid = 3600;
@@ -491,7 +510,7 @@ TEST_F_TIMEOUT(suid, nowait, IO_TIMEOUT)
 
 	if (!pair_open(s, variant->how, WAY_DIRECT, &p))
 		SKIP(return, "nowait");
-	for (own = 0; own < 2; own++) {
+	for (own = 0; own < (variant->how == OPEN_BY_INODE ? 1 : 2); own++) {
 		self->own.on = own;
 		self->own.mode = 06777;
 		ASSERT_EQ(0, fchmodat(s->dirfd, "f", own ? 0666 : 06777, 0));
@@ -516,6 +535,8 @@ TEST_F_TIMEOUT(suid, nowait, IO_TIMEOUT)
 		EXPECT_EQ(own ? 0666 : 06777, lower_mode(s, "f"));
 	}
 
+	ASSERT_EQ(0, fchmodat(s->dirfd, "peer", 0666, 0));
+	low = write_nowait(p.peer, &iov);
 	become(STRANGER, 0);
 	EXPECT_EQ(LEN, pwritev(p.fd, &iov, 1, 0));
 	EXPECT_EQ(low, write_nowait(p.fd, &iov));
