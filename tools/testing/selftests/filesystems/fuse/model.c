@@ -19,30 +19,67 @@
 #define MODEL_EVERY	256		/* operations until a full check */
 
 #define WITH_CACHE	(BIT(BY_REQUEST) | BIT(BY_ID) | BIT(CACHED) | BIT(KEEP_CACHE))
-#define WITH_ALL	(BIT(NR_KINDS) - 1)
+#define WITH_ALL	(WITH_CACHE | BIT(BY_ID_DIRECT) | BIT(DIRECT))
 
 static void on_sigbus(int sig)
 {
 	siglongjmp(no_page, sig);
 }
 
-/* Compare the size after each operation, by a random handle. */
+/* What an attached inode shows is the lower file's. */
+static void look_below(struct client *c, const char *what, const struct stat *st)
+{
+	struct stat low;
+
+	if (fstat(c->lower, &low))
+		fail(c, -1, "fstat of the lower file: %m");
+	if (st->st_mode != low.st_mode || st->st_nlink != low.st_nlink ||
+	    memcmp(&st->st_mtim, &low.st_mtim, sizeof(low.st_mtim)) ||
+	    memcmp(&st->st_ctim, &low.st_ctim, sizeof(low.st_ctim)))
+		fail(c, -1, "%s: mode %o, mtime %lld.%09ld, of the lower file %o, %lld.%09ld",
+		     what, st->st_mode, (long long)st->st_mtim.tv_sec, st->st_mtim.tv_nsec,
+		     low.st_mode, (long long)low.st_mtim.tv_sec, low.st_mtim.tv_nsec);
+}
+
+static void look_by_stat(struct client *c, const char *what, int ret,
+			 const struct stat *st)
+{
+	if (ret)
+		fail(c, -1, "%s: %m", what);
+	if (st->st_size != c->size)
+		fail(c, -1, "%s has size 0x%jx", what, (uintmax_t)st->st_size);
+	if (c->attached)
+		look_below(c, what, st);
+}
+
+/*
+ * Compare the size after each operation, by a random handle and by the name.
+ * Each way to look may bring what the next one shows.
+ */
 static void look(struct client *c)
 {
-	unsigned int i = rnd(c, MODEL_HANDLES);
-	off_t end = lseek(c->h[i].fd, 0, SEEK_END);
+	unsigned int i = rnd(c, MODEL_HANDLES), way = rnd(c, 3), n;
 	struct stat st;
+	char what[32];
+	off_t end;
 
-	if (end != c->size)
-		fail(c, -1, "SEEK_END of %d (%s) is 0x%jx", i,
-		     kinds[c->h[i].kind].name, (uintmax_t)end);
-	if (!one_in(c, 8))
-		return;
-	if (fstat(c->h[i].fd, &st))
-		fail(c, -1, "fstat: %m");
-	if (st.st_size != c->size)
-		fail(c, -1, "fstat of %d (%s) has size 0x%jx", i,
-		     kinds[c->h[i].kind].name, (uintmax_t)st.st_size);
+	snprintf(what, sizeof(what), "fstat of %u (%s)", i, kinds[c->h[i].kind].name);
+	for (n = 0; n < 3; n++, way = (way + 1) % 3) {
+		switch (way) {
+		case 0:
+			end = lseek(c->h[i].fd, 0, SEEK_END);
+			if (end != c->size)
+				fail(c, -1, "SEEK_END of %u (%s) is 0x%jx", i,
+				     kinds[c->h[i].kind].name, (uintmax_t)end);
+			break;
+		case 1:
+			look_by_stat(c, what, fstat(c->h[i].fd, &st), &st);
+			break;
+		case 2:
+			look_by_stat(c, "stat", stat(fuse_path(&c->shared->s, "f"), &st),
+				     &st);
+		}
+	}
 }
 
 static void look_by(struct client *c, const char *what, int fd)
@@ -134,7 +171,10 @@ static void __attribute__((noreturn)) client(struct client *c, unsigned long nr)
 	_exit(0);
 }
 
-/* Note which fh pass through, and count their READs and WRITEs. */
+/*
+ * Note which fh pass through, and count their READs and WRITEs, and OPENs of
+ * what is opened by inode.
+ */
 static bool watch(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	struct shared *shared = s->arg;
@@ -143,6 +183,7 @@ static bool watch(struct fuse_server *s, const struct fuse_in_header *in)
 
 	switch (in->opcode) {
 	case FUSE_OPEN:
+		shared->stray += s->how == OPEN_BY_INODE;
 		/* The lowest that is free, which the lower file will get. */
 		fd = dup(s->dev);
 		close(fd);
@@ -170,7 +211,10 @@ FIXTURE_VARIANT_ADD(model, cached) { WITH_CACHE, false };
 FIXTURE_VARIANT_ADD(model, all) { WITH_ALL, false };
 FIXTURE_VARIANT_ADD(model, writeback) { WITH_CACHE, true };
 FIXTURE_VARIANT_ADD(model, writeback_all) { WITH_ALL, true };
-#define MODEL_VARIANTS	5
+FIXTURE_VARIANT_ADD(model, inode) { BIT(BY_INODE) | BIT(BY_REQUEST), false };
+FIXTURE_VARIANT_ADD(model, inode_all) { BIT(BY_INODE) | WITH_ALL, false };
+FIXTURE_VARIANT_ADD(model, inode_writeback) { BIT(BY_INODE) | WITH_ALL, true };
+#define MODEL_VARIANTS	8
 
 FIXTURE_SETUP(model)
 {
@@ -186,9 +230,14 @@ FIXTURE_SETUP(model)
 	CPU_SET(sched_getcpu(), &one);
 	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
 	self->shared->s.writeback = variant->writeback;
+	self->shared->s.permissions = variant->kinds & BIT(BY_INODE);
+	/* The handle of opens that the server has not seen. */
+	self->shared->passes[0] = true;
 	self->shared->s.request = watch;
 	self->shared->s.arg = self->shared;
 	ASSERT_EQ(0, fuse_server_start(&self->shared->s));
+	/* The client attaches and detaches by nodeid, and no answer does. */
+	self->shared->s.attach_in = 0;
 	ASSERT_EQ(0, lower_make(&self->shared->s, "f", 0, 1));
 	/* The first lookup also waits for the end of INIT. */
 	ASSERT_EQ(0, access(fuse_path(&self->shared->s, "f"), F_OK));

@@ -30,6 +30,7 @@ enum kind {
 	CACHED,
 	KEEP_CACHE,
 	DIRECT,
+	BY_INODE,
 	NR_KINDS
 };
 
@@ -50,7 +51,7 @@ extern const struct kind_info kinds[NR_KINDS];
 struct shared {
 	struct fuse_server s;
 	bool passes[MODEL_FDS];		/* by fh */
-	unsigned long stray;		/* their READs and WRITEs */
+	unsigned long stray;		/* requests that they must not send */
 };
 
 struct handle {
@@ -89,6 +90,7 @@ struct client {
 	off_t last;		/* position of a recent write */
 	bool dirty;		/* FUSE's cache may have dirty pages */
 	bool mapped;		/* there was a writable mapping of the lower file */
+	uint64_t attached;	/* to the inode: FUSE_PASSTHROUGH_OP() */
 	off_t stale_from, stale_to;
 	uint64_t nodeid;
 	int lower, mem, pipe[2];

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The operations of the model test. */
 #define _GNU_SOURCE
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
 
@@ -522,22 +523,6 @@ static bool do_advise(struct client *c)
 	return true;
 }
 
-static bool do_stat(struct client *c)
-{
-	struct handle *h = choose(c, -1);
-	struct stat st;
-
-	if (one_in(c, 2))
-		c->op->ret = fstat(h->fd, &st);
-	else
-		c->op->ret = stat(fuse_path(&c->shared->s, "f"), &st);
-	if (c->op->ret)
-		fail(c, -1, "stat: %m");
-	if (st.st_size != c->size)
-		fail(c, -1, "stat has size 0x%jx", (uintmax_t)st.st_size);
-	return true;
-}
-
 static bool may_odirect(const struct client *c, enum kind kind)
 {
 	return c->odirect || !kinds[kind].maps_lower;
@@ -555,6 +540,61 @@ static bool do_setfl(struct client *c)
 	if (fcntl(h->fd, F_SETFL, h->flags & (O_APPEND | O_DIRECT)))
 		fail(c, -1, "F_SETFL: %m");
 	return true;
+}
+
+#define OP(name)	FUSE_PASSTHROUGH_OP(FUSE_##name)
+
+/* Attach to the inode, or, with no operations, detach. */
+static void set_inode(struct client *c, uint64_t ops)
+{
+	struct fuse_passthrough_inode in = {
+		.nodeid = c->nodeid,
+		.fd = ops ? c->lower : -1,
+		.ops = ops,
+	};
+
+	if (ioctl(c->shared->s.dev, FUSE_DEV_IOC_PASSTHROUGH_INODE, &in))
+		fail(c, -1, "%s: %m", ops ? "attach" : "detach");
+	c->attached = ops;
+}
+
+/* What an open needs, and some of what goes to the server else. */
+static uint64_t choose_ops(struct client *c)
+{
+	static const uint64_t some[] = {
+		OP(SETATTR), OP(FSYNC), OP(FALLOCATE), OP(LSEEK), OP(COPY_FILE_RANGE),
+	};
+	uint64_t ops = OP(GETATTR) | OP(OPEN);
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(some); i++)
+		if (one_in(c, 2))
+			ops |= some[i];
+	return ops;
+}
+
+/* Opens that are there, by inode and others, outlive it. */
+static bool do_attach(struct client *c)
+{
+	if (!(c->kinds & BIT(BY_INODE)))
+		return false;
+	if (c->attached)
+		c->op->name = "detach";
+	set_inode(c, c->attached ? 0 : choose_ops(c) & ~(one_in(c, 2) ? OP(OPEN) : 0));
+	return true;
+}
+
+/*
+ * Whether the server is asked depends on what is attached when the open begins.
+ */
+static void before_open(struct client *c, enum kind kind)
+{
+	bool by_inode = kind == BY_INODE;
+
+	if (c->attached && by_inode != !!(c->attached & OP(OPEN)))
+		set_inode(c, 0);
+	if (by_inode && !c->attached)
+		set_inode(c, choose_ops(c));
 }
 
 /* The cache has no old pages any more. */
@@ -599,6 +639,7 @@ void open_handle(struct client *c, unsigned int i)
 		flags |= O_TRUNC;
 		c->op->len = MODEL_MAX;
 	}
+	before_open(c, h->kind);
 	s->open_flags = kinds[h->kind].flags;
 	h->fd = fs_open(s, kinds[h->kind].how, "f", flags);
 	h->flags = flags & ~O_TRUNC;
@@ -648,9 +689,9 @@ static const struct {
 	{ "copy range", do_copy, 3 },
 	{ "sync", do_sync, 1 },
 	{ "fadvise", do_advise, 2 },
-	{ "stat", do_stat, 4 },
 	{ "setfl", do_setfl, 1 },
 	{ "reopen", do_reopen, 2 },
+	{ "attach", do_attach, 1 },
 };
 
 void begin(struct client *c, const char *name)

@@ -24,6 +24,7 @@ const struct kind_info kinds[NR_KINDS] = {
 	[CACHED]	= { "cached", OPEN_CACHED, 0, .cached = true },
 	[KEEP_CACHE]	= { "keep", OPEN_CACHED, FOPEN_KEEP_CACHE, .cached = true },
 	[DIRECT]	= { "direct", OPEN_DIRECT, 0 },
+	[BY_INODE]	= { "inode", OPEN_BY_INODE, 0, true, true },
 };
 
 sigjmp_buf no_page;
@@ -72,8 +73,9 @@ void fail(const struct client *c, off_t at, const char *fmt, ...)
 	unsigned long i = c->nr > MODEL_LOG - 1 ? c->nr - MODEL_LOG + 1 : 0;
 	va_list ap;
 
-	printf("# seed %llu, operation %lu (size 0x%jx%s): ", (unsigned long long)c->seed,
-	       c->nr, (uintmax_t)c->size, c->dirty ? ", dirty" : "");
+	printf("# seed %llu, operation %lu (size 0x%jx%s, attached 0x%llx): ",
+	       (unsigned long long)c->seed, c->nr, (uintmax_t)c->size,
+	       c->dirty ? ", dirty" : "", (unsigned long long)c->attached);
 	va_start(ap, fmt);
 	vprintf(fmt, ap);
 	va_end(ap);
