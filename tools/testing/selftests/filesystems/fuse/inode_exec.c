@@ -4,6 +4,7 @@
  * of both file systems permit.
  */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <string.h>
 #include <sys/xattr.h>
 
@@ -134,6 +135,134 @@ TEST_F_TIMEOUT(inode_exec, programs, IO_TIMEOUT)
 		close(fd);
 		free(path);
 	}
+}
+
+static volatile sig_atomic_t lease_breaks;
+
+static void on_lease_break(int sig)
+{
+	lease_breaks++;
+}
+
+/* Before a delayed close of the last program the lower file is still open. */
+static int hold(struct fuse_server *s)
+{
+	int fd = lower_open(s, "f", O_RDONLY);
+
+	lease_breaks = 0;
+	signal(SIGIO, on_lease_break);
+	while (fcntl(fd, F_SETLEASE, F_WRLCK)) {
+		if (errno != EAGAIN)
+			return -1;
+		sched_yield();
+	}
+	return fd;
+}
+
+/*
+ * Who may exec is looked at once more when the lower file is open: a chmod or
+ * chown below that comes while the open waits for a lease is not overlooked.
+ */
+TEST_F_TIMEOUT(inode_exec, races_with_chmod, IO_TIMEOUT)
+{
+	static const struct { enum client client; mode_t mode; uid_t uid; int err; } c[] = {
+		{ STRANGER, 0711, USER, 0 }, { STRANGER, 0754, USER, EACCES },
+		{ OWNER, 0655, USER, EACCES }, { OWNER, 0700, USER, 0 },
+		{ OWNER, 0700, OTHER, EACCES }, { STRANGER, 0700, OTHER, 0 },
+		{ ROOT, 0644, USER, EACCES }, { ROOT, 0100, OTHER, 0 },
+	};
+	struct fuse_server *s = &self->s;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC), fd;
+	unsigned int i;
+	pid_t pid;
+
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		ASSERT_EQ(0, fchownat(s->dirfd, "f", USER, GROUP, 0));
+		ASSERT_EQ(0, fchmodat(s->dirfd, "f", 0755, 0));
+		fd = hold(s);
+		if (fd < 0)
+			SKIP(return, "no leases");
+		pid = start(fuse_path(s, "f"), c[i].client, null, NULL);
+		while (!lease_breaks && falls_asleep(pid))
+			;
+		EXPECT_EQ(1, lease_breaks) TH_LOG("case %u", i);
+		ASSERT_EQ(0, fchownat(s->dirfd, "f", c[i].uid, GROUP, 0));
+		ASSERT_EQ(0, fchmodat(s->dirfd, "f", c[i].mode, 0));
+		/* The child has the descriptor, too. */
+		ASSERT_EQ(0, fcntl(fd, F_SETLEASE, F_UNLCK));
+		close(fd);
+		EXPECT_EQ(c[i].err ? 100 + c[i].err : 0, end(pid)) TH_LOG("case %u", i);
+	}
+	close(null);
+}
+
+static int remount(const char *path, unsigned long flags)
+{
+	return mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | flags, NULL);
+}
+
+/* Attach a program on a file system of its own to "f". */
+static bool attach_program(struct fuse_server *s, struct own_fs *fs)
+{
+	return own_fs_mount(fs) && !chmod(fs->dir, 0755) && !make_program(fs->path) &&
+		!inode_detach(s, "f") && !inode_attach_path(s, "f", fs->path, OPS);
+}
+
+static void own_fs_drop(struct fuse_server *s, struct own_fs *fs)
+{
+	inode_detach(s, "f");
+	own_fs_end(fs);
+}
+
+/*
+ * From a noexec mount of the lower file system nothing runs, but all may be
+ * read.
+ */
+TEST_F_TIMEOUT(inode_exec, noexec_mount, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	enum client client;
+	struct own_fs fs;
+
+	ASSERT_TRUE(attach_program(s, &fs));
+	for (client = 0; client < CLIENTS; client++) {
+		EXPECT_EQ(0, run(fuse_path(s, "f"), client, NULL));
+		ASSERT_EQ(0, remount(fs.dir, MS_NOEXEC));
+		EXPECT_EQ(100 + EACCES, run(fuse_path(s, "f"), client, NULL))
+			TH_LOG("client %d", client);
+		EXPECT_EQ(0, try_open(s, O_RDWR));
+		ASSERT_EQ(0, remount(fs.dir, 0));
+	}
+	own_fs_drop(s, &fs);
+}
+
+/*
+ * Whether a setuid program gets its rights is said by the FUSE mount alone, as
+ * on an overlayfs mount, and as without passthrough.
+ */
+TEST_F_TIMEOUT(inode_exec, nosuid_mount, IO_TIMEOUT)
+{
+	static const struct { unsigned long fuse, lower; int ret; } c[] = {
+		{ MS_NOSUID, 0, 1 }, { MS_NOSUID, MS_NOSUID, 1 },
+		{ 0, 0, 0 }, { 0, MS_NOSUID, 0 },
+	};
+	struct fuse_server *s = &self->s;
+	char *secret = strdup(lower_path(s, "secret"));
+	struct own_fs fs;
+	unsigned int i;
+
+	ASSERT_EQ(0, lower_make(s, "secret", 1, 0));
+	ASSERT_EQ(0, chmod(secret, 0600));
+	ASSERT_TRUE(attach_program(s, &fs));
+	ASSERT_EQ(0, chmod(fs.path, 04755));
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		ASSERT_EQ(0, remount(s->mnt, c[i].fuse));
+		ASSERT_EQ(0, remount(fs.dir, c[i].lower));
+		EXPECT_EQ(c[i].ret, run(fuse_path(s, "f"), STRANGER, secret))
+			TH_LOG("case %u", i);
+	}
+	own_fs_drop(s, &fs);
+	free(secret);
 }
 
 TEST_HARNESS_MAIN
