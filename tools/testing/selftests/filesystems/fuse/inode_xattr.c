@@ -346,6 +346,61 @@ TEST_F_TIMEOUT(inode_xattr, lists, IO_TIMEOUT)
 	EXPECT_EQ(0, asked(s));
 }
 
+static void chown_below(struct queued *q)
+{
+	q->err = fchownat(q->s->dirfd, "f", 0, 0, 0) ? errno : 0;
+}
+
+static void change_acl(struct queued *q)
+{
+	client_become(q->client);
+	if (q->what)
+		q->err = set_acl(fuse_path(q->s, "f"));
+	else
+		q->err = removexattr(fuse_path(q->s, "f"), ACL) ? errno : 0;
+}
+
+/*
+ * An owner's list, or the removal of one, that waits for the lower inode's lock
+ * behind the administrator's chown is checked again: it is no longer the
+ * owner's.
+ */
+TEST_F_TIMEOUT(inode_xattr, list_races_with_chown, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	ssize_t had = 0;
+	char acl[64];
+	int what, i;
+
+	/* Without FUSE_POSIX_ACL lists are the server's. */
+	if (!variant->posix_acl)
+		return;
+	if (set_acl(lower_path(s, "peer")) == EOPNOTSUPP)
+		SKIP(return, "has no ACLs");
+	for (what = 0; what < 2; what++) {
+		struct queued below = { .call = chown_below };
+		struct queued client = {
+			.call = change_acl, .client = OWNER_MEMBER, .what = what,
+		};
+
+		for (i = 0; i < TRIES && !client.err; i++) {
+			removexattr(lower_path(s, "f"), ACL);
+			ASSERT_TRUE(pair_make(s, 0644, USER, GROUP));
+			if (!what)
+				ASSERT_EQ(0, set_acl(lower_path(s, "f")));
+			had = getxattr(lower_path(s, "f"), ACL, acl, sizeof(acl));
+			/* The VFS looks at the owner that was seen last. */
+			ASSERT_EQ(0, lookup(s, "f"));
+			if (!race(s, &below, &client))
+				SKIP(return, "list_races_with_chown");
+			ASSERT_EQ(0, below.err);
+		}
+		EXPECT_EQ(EPERM, client.err) TH_LOG("case %d", what);
+		EXPECT_EQ(had, getxattr(lower_path(s, "f"), ACL, acl, sizeof(acl)));
+	}
+	EXPECT_EQ(0, asked(s));
+}
+
 /* After death: ENOTCONN. */
 TEST_F_TIMEOUT(inode_xattr, not_connected, IO_TIMEOUT)
 {
