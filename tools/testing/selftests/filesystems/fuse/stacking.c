@@ -6,7 +6,7 @@
 #define _GNU_SOURCE
 #include <sys/mount.h>
 
-#include "attach_test.h"
+#include "inode_test.h"
 #include "../../kselftest_harness.h"
 
 #define LEN	10000
@@ -285,6 +285,93 @@ TEST_F_TIMEOUT(stacking, overlay_on_top, IO_TIMEOUT)
 	EXPECT_EQ(0, self->s.open_error);
 	EXPECT_EQ(0, server_io(&self->s));
 	ASSERT_EQ(0, umount(at));
+}
+
+/* The lower file is one of an overlay, whose files are another server's. */
+FIXTURE(flush) {
+	struct fuse_server s, below;
+	char dir[64];
+	int fd;
+	int error;		/* answer to FLUSH */
+};
+
+static void init_flush(struct fuse_server *s, struct fuse_init_out *out)
+{
+	/* It is as deep as its lower files may be, else. */
+	out->flags2 &= ~(FUSE_PASSTHROUGH >> 32);
+}
+
+static bool answer_flush(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	FIXTURE_DATA(flush) *self = s->arg;
+
+	if (in->opcode != FUSE_FLUSH)
+		return false;
+	fuse_server_reply(s, in->unique, -self->error, NULL, 0);
+	return true;
+}
+
+FIXTURE_SETUP(flush)
+{
+	char at[128], path[160];
+	int err;
+
+	self->fd = -1;
+	self->below.init = init_flush;
+	self->below.request = answer_flush;
+	self->below.arg = self;
+	ASSERT_EQ(0, fuse_server_start(&self->below));
+	self->below.how = OPEN_CACHED;
+	ASSERT_EQ(0, lower_make(&self->below, "f", LEN, 1));
+	self->s.permissions = true;
+	ASSERT_EQ(0, fuse_server_start(&self->s));
+	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 2));
+
+	strcpy(self->dir, "/tmp/stack.XXXXXX");
+	ASSERT_NE(NULL, mkdtemp(self->dir));
+	ASSERT_EQ(0, mount("stack", self->dir, "tmpfs", 0, NULL));
+	err = overlay(self->dir, "one", self->below.mnt, at, sizeof(at));
+	if (err == ENODEV)
+		SKIP(return, "no overlayfs");
+	ASSERT_EQ(0, err);
+	sub(path, sizeof(path), at, "f");
+	ASSERT_EQ(0, lookup(&self->s, "f"));
+	ASSERT_EQ(0, inode_attach_path(&self->s, "f", path, OP(GETATTR) | OP(OPEN)));
+	self->fd = open_f(&self->s, O_RDONLY);
+	ASSERT_LE(0, self->fd);
+}
+
+FIXTURE_TEARDOWN(flush)
+{
+	inode_detach_all(&self->s);
+	fuse_server_stop(&self->s);
+	umount2(self->dir, MNT_DETACH);
+	rmdir(self->dir);
+	fuse_server_stop(&self->below);
+}
+
+/*
+ * Each close of an open by inode flushes the lower file, if its file system
+ * does anything then, and tells the error of that; the server itself hears
+ * nothing.
+ */
+TEST_F_TIMEOUT(flush, by_inode, IO_TIMEOUT)
+{
+	unsigned long requests = fuse_server_requests(&self->s);
+	char buf[LEN];
+	int fd;
+
+	ASSERT_EQ(LEN, pread(self->fd, buf, LEN, 0));
+	EXPECT_EQ(-1, pattern_differs(buf, LEN, 0, 1));
+	fd = dup(self->fd);
+	EXPECT_EQ(0, fuse_server_count(&self->below, FUSE_FLUSH));
+	EXPECT_EQ(0, close(fd));
+	EXPECT_EQ(1, fuse_server_count(&self->below, FUSE_FLUSH));
+	self->error = EDQUOT;
+	EXPECT_EQ(-1, close(self->fd));
+	EXPECT_EQ(EDQUOT, errno);
+	EXPECT_EQ(2, fuse_server_count(&self->below, FUSE_FLUSH));
+	EXPECT_EQ(requests, fuse_server_requests(&self->s));
 }
 
 TEST_HARNESS_MAIN
