@@ -9,7 +9,7 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
-#include "io_test.h"
+#include "inode_test.h"
 #include "../../kselftest_harness.h"
 
 #define CONTROL	"/sys/fs/fuse/connections"
@@ -389,6 +389,7 @@ FIXTURE_SETUP(trace)
 	char id[64];
 	struct stat st;
 
+	self->s.permissions = true;
 	ASSERT_EQ(0, fuse_server_start(&self->s));
 	ASSERT_EQ(0, lower_make(&self->s, "f", 100, 1));
 	/* This is the test's own mount namespace. */
@@ -453,6 +454,80 @@ TEST_F_TIMEOUT(trace, attach_and_release, IO_TIMEOUT)
 	EXPECT_EQ(2, traced(self, "fuse_passthrough_attach:", self->lower));
 	EXPECT_EQ(2, traced(self, "fuse_passthrough_release:", self->lower));
 	EXPECT_EQ(0, traced(self, "fuse_passthrough_refuse:", ""));
+}
+
+/*
+ * What an inode has attached leaves an event when it comes, and one when it
+ * goes, by whatever way; so does each open by inode.
+ */
+TEST_F_TIMEOUT(trace, inode, IO_TIMEOUT)
+{
+	static const uint64_t ops = OP(GETATTR) | OP(OPEN);
+	struct fuse_server *s = &self->s;
+	int fd, way;
+
+	for (way = 0; way < 4; way++) {
+		ASSERT_EQ(0, lookup(s, "f"));
+		EXPECT_EQ(2 * way, traced(self, "fuse_passthrough_attach:", self->lower));
+		ASSERT_EQ(0, inode_attach(s, "f", ops));
+		EXPECT_EQ(2 * way + 1, traced(self, "fuse_passthrough_attach:", self->lower));
+		fd = open_f(s, O_RDWR);
+		ASSERT_LE(0, fd);
+		EXPECT_EQ(2 * way + 2, traced(self, "fuse_passthrough_attach:", "by=inode"));
+		close(fd);
+		while (traced(self, "fuse_passthrough_release:", self->lower) <= 2 * way)
+			sched_yield();
+		switch (way) {
+		case 0:
+			EXPECT_EQ(0, inode_detach(s, "f"));
+			break;
+		case 1:
+			EXPECT_EQ(0, inode_detach_all(s));
+			break;
+		case 2:
+			ASSERT_EQ(0, forget_dentry(s, "f"));
+			break;
+		case 3:
+			fuse_server_die(s);
+			break;
+		}
+		EXPECT_EQ(2 * way + 2, traced(self, "fuse_passthrough_release:", "by=inode"))
+			TH_LOG("way %d", way);
+	}
+	EXPECT_EQ(8, traced(self, "fuse_passthrough_attach:", self->lower));
+	EXPECT_EQ(8, traced(self, "fuse_passthrough_release:", self->lower));
+	EXPECT_EQ(0, traced(self, "fuse_passthrough_refuse:", ""));
+}
+
+/* A refused attach to an inode is traced, too, by request and by nodeid. */
+TEST_F_TIMEOUT(trace, refuse_inode, IO_TIMEOUT)
+{
+	struct fuse_passthrough_inode in = { .unique = 999999, .ops = OP(GETATTR) };
+	static const struct { uint64_t ops; const char *reason; int error; } c[] = {
+		{ 1ULL << 63, "unknown operations", EINVAL },
+		{ OP(OPEN), "needs GETATTR", EINVAL },
+		{ OP(GETATTR), "inode cannot have it", EBUSY },
+	};
+	struct fuse_server *s = &self->s;
+	char want[64];
+	unsigned int i;
+
+	ASSERT_EQ(0, lookup(s, "f"));
+	in.fd = lower_opath(s, "f");
+	EXPECT_EQ(ENOENT, inode_ioctl(s->dev, &in));
+	snprintf(want, sizeof(want), "error=%d reason=", -ENOENT);
+	EXPECT_EQ(1, traced(self, "fuse_passthrough_refuse:", want));
+	ASSERT_EQ(0, inode_attach(s, "f", OP(GETATTR)));
+	for (i = 0; i < ARRAY_SIZE(c); i++) {
+		EXPECT_EQ(c[i].error, inode_attach(s, "f", c[i].ops));
+		snprintf(want, sizeof(want), "error=%d reason=%s", -c[i].error,
+			 c[i].reason);
+		EXPECT_EQ(1, traced(self, "fuse_passthrough_refuse:", want))
+			TH_LOG("case %u", i);
+		EXPECT_EQ(2 + i, traced(self, "fuse_passthrough_refuse:", ""));
+	}
+	EXPECT_EQ(1, traced(self, "fuse_passthrough_attach:", ""));
+	close(in.fd);
 }
 
 /* A refusal is traced with its reason and the errno of the server. */
