@@ -23,8 +23,7 @@ check-lower: ## the kselftests on xfs, btrfs, tmpfs and overlayfs as lower file 
 check-fixes: ## the fixes for mainline's own passthrough of 6.12, on two kernels with that: patches/mainline-fixes-6.12/
 	@tools/vm/fixes
 check-packages: ## the packages of make deb and make kernel, in guests: apt installs them, they boot, files pass through
-	@$(if $(filter 6.1,$(kernels)),tools/vm/packages-dkms)
-	@$(if $(filter 6.12,$(kernels)),tools/vm/packages)
+	@tools/vm/packages
 compare: ## what mainline's passthrough of 6.12 lacks: a table, with the command that shows each row on two kernels
 	@tools/vm/compare
 soak: ## the model test for longer: make soak OPS=10000000 LOWER=xfs KERNEL=debug SEED=1
