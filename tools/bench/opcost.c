@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <linux/aio_abi.h>
 #include <linux/io_uring.h>
 #include <sched.h>
@@ -23,6 +24,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,9 +33,12 @@
 /* Faults map this much around the page, if it is cached. */
 #define FAULT_AROUND 65536
 #define SKIP 77
+#define XATTR "trusted.opcost"	/* tmpfs has no user xattrs before 6.6 */
 
 static struct {
 	const char *file;
+	char *directory;	/* of the file */
+	char *sibling;		/* a name beside the file that does not exist */
 	const char *stats;	/* statistics of the daemon */
 	pid_t daemon;
 	unsigned int repeats;
@@ -142,6 +147,65 @@ static void batch_open(unsigned int n)
 {
 	while (n--)
 		close(open_file());
+}
+
+static void batch_stat(unsigned int n)
+{
+	struct stat st;
+
+	while (n--) {
+		if (stat(config.file, &st))
+			err(1, "stat");
+	}
+}
+
+static int open_with_xattr(void)
+{
+	int file = open_file();
+
+	if (fsetxattr(file, XATTR, "value", 5, 0))
+		err(errno == EOPNOTSUPP ? SKIP : 1, "fsetxattr");
+	return file;
+}
+
+static void batch_getxattr(unsigned int n)
+{
+	char value[16];
+
+	while (n--) {
+		if (fgetxattr(fd, XATTR, value, sizeof(value)) != 5)
+			err(1, "fgetxattr");
+	}
+}
+
+/* Up to the call that says that the list has ended */
+static void batch_list(unsigned int n)
+{
+	char names[PAGE];
+
+	while (n--) {
+		int dir = open(config.directory, O_RDONLY | O_DIRECTORY);
+		long got;
+
+		if (dir == -1)
+			err(1, "%s", config.directory);
+		do {
+			got = syscall(SYS_getdents64, dir, names, sizeof(names));
+		} while (got > 0);
+		if (got)
+			err(1, "getdents64");
+		close(dir);
+	}
+}
+
+static void batch_create(unsigned int n)
+{
+	while (n--) {
+		int file = open(config.sibling, O_RDWR | O_CREAT | O_EXCL, 0644);
+
+		if (file == -1 || close(file) || unlink(config.sibling))
+			err(1, "%s", config.sibling);
+	}
 }
 
 /* libaio, without the library */
@@ -314,6 +378,10 @@ static const struct {
 	{ "mmap-munmap", batch_mmap, false },
 	{ "open-close", batch_open, false },
 	{ "write-4k-fstat", batch_fstat, true },
+	{ "stat-path", batch_stat, false },
+	{ "getxattr", batch_getxattr, false },
+	{ "dir-list", batch_list, false },
+	{ "create-close-unlink", batch_create, false },
 };
 
 /* The next part of a name that is separated by dashes. */
@@ -379,6 +447,8 @@ static bool parse(char *name)
 		work.open = open_file;
 		work.batch = others[i].batch;
 		work.write = others[i].write;
+		if (work.batch == batch_getxattr)
+			work.open = open_with_xattr;
 		if (work.batch == batch_fault)
 			length = 16 << 20;
 		if (work.batch == batch_mmap)
@@ -529,7 +599,8 @@ static void usage(void)
 		"\n"
 		"WORKLOAD: {read,write,randread,randwrite,append}-{512,4k,64k,1m}-ENGINE, ENGINE\n"
 		"being sync, libaio or io_uring, then [-direct][-qd32]; or mmap-fault,\n"
-		"mmap-write-fault, mmap-munmap, open-close, write-4k-fstat\n");
+		"mmap-write-fault, mmap-munmap, open-close, write-4k-fstat, stat-path,\n"
+		"getxattr, dir-list (of the directory of FILE), create-close-unlink\n");
 	exit(2);
 }
 
@@ -563,6 +634,10 @@ int main(int argc, char **argv)
 	    !config.daemon != !config.stats || !parse(argv[optind]))
 		usage();
 	config.file = argv[optind + 1];
+	config.directory = strdup(config.file);
+	if (!config.directory || asprintf(&config.sibling, "%s.new", config.file) == -1)
+		err(1, "memory");
+	config.directory = dirname(config.directory);
 
 	for (i = 0; i < work.depth; i++) {
 		buffer[i] = aligned_alloc(PAGE, work.size < PAGE ? PAGE : work.size);
