@@ -66,7 +66,7 @@ static int may_fallocate(struct file *lower, int mode, loff_t offset, loff_t len
 
 /* As of a write: freeze protection is only tried, since a lock may be held. */
 static long try_fallocate(struct fuse_file *ff, int mode, loff_t offset,
-			  loff_t len, bool *frozen)
+			  loff_t len)
 {
 	struct file *lower = ff->passthrough.lower;
 	struct super_block *sb = file_inode(lower)->i_sb;
@@ -84,9 +84,8 @@ static long try_fallocate(struct fuse_file *ff, int mode, loff_t offset,
 	err = may_fallocate(lower, mode, offset, len);
 	if (err)
 		goto revert;
-	*frozen = !sb_start_write_trylock(sb);
-	err = -EAGAIN;
-	if (*frozen)
+	err = LOWER_FROZEN;
+	if (!sb_start_write_trylock(sb))
 		goto revert;
 	err = lower->f_op->fallocate(lower, mode, offset, len);
 	if (!err)
@@ -105,7 +104,7 @@ static bool moves(int mode)
 }
 
 static long fallocate_locked(struct file *file, int mode, loff_t offset,
-			     loff_t len, enum fuse_lower_lock lock, bool *frozen)
+			     loff_t len, enum fuse_lower_lock lock)
 {
 	struct fuse_file *ff = file->private_data;
 	struct inode *inode = file_inode(file);
@@ -121,11 +120,11 @@ static long fallocate_locked(struct file *file, int mode, loff_t offset,
 	if (ff->passthrough_write & LOWER_FIRST_WRITE)
 		fuse_lower_begin_writing(inode, ff);
 
-	err = try_fallocate(ff, mode, offset, len, frozen);
+	err = try_fallocate(ff, mode, offset, len);
 	if (had)
 		fuse_lower_drop_mode(inode, file_inode(lower), had);
 	fuse_lower_touch(inode);
-	if (!*frozen)
+	if (err != LOWER_FROZEN)
 		fuse_lower_end_write(inode, lower, offset,
 				     moves(mode) ? LLONG_MAX : offset + len,
 				     lock);
@@ -141,8 +140,8 @@ static long fallocate_locked(struct file *file, int mode, loff_t offset,
  * @offset: where
  * @len: how much
  *
- * Cached writers of a write-back cache are kept out, who would write back what they
- * had read of a page before.
+ * Cached writers of a write-back cache are kept out: they would write back what
+ * they read of a page before.
  *
  * Return: 0 or a negative errno
  */
@@ -152,7 +151,6 @@ long fuse_lower_fallocate(struct file *file, int mode, loff_t offset, loff_t len
 	struct inode *inode = file_inode(file);
 	struct kiocb kiocb = { .ki_filp = ff->passthrough.lower };
 	enum fuse_lower_lock lock = LOWER_UNLOCKED;
-	bool frozen;
 	long err;
 
 	if (!fuse_lower_path_serves(inode, LOWER_OP(FUSE_FALLOCATE)))
@@ -167,16 +165,14 @@ long fuse_lower_fallocate(struct file *file, int mode, loff_t offset, loff_t len
 	}
 	if (get_fuse_conn(inode)->writeback_cache || moves(mode))
 		lock = LOWER_EXCLUSIVE;
-	do {
-		frozen = false;
+	for (;;) {
 		fuse_lower_lock(inode, lock);
-		err = fallocate_locked(file, mode, offset, len, lock, &frozen);
+		err = fallocate_locked(file, mode, offset, len, lock);
 		fuse_lower_unlock(inode, lock);
-		if (frozen)
-			fuse_lower_wait_thaw(ff->passthrough.lower);
-	} while (frozen);
-
-	return err;
+		if (err != LOWER_FROZEN)
+			return err;
+		fuse_lower_wait_thaw(ff->passthrough.lower);
+	}
 }
 
 /**

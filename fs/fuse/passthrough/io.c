@@ -43,14 +43,14 @@ static ssize_t read_lower(struct file *file, struct kiocb *kiocb,
 static ssize_t write_lower(struct file *file, struct kiocb *kiocb,
 			   struct iov_iter *from)
 {
-	bool frozen;
 	ssize_t ret;
 
 	for (;;) {
-		frozen = false;
-		ret = fuse_lower_try_write(file, kiocb, from, &frozen);
-		if (likely(!frozen) || (kiocb->ki_flags & IOCB_NOWAIT))
+		ret = fuse_lower_try_write(file, kiocb, from);
+		if (likely(ret != LOWER_FROZEN))
 			return ret;
+		if (kiocb->ki_flags & IOCB_NOWAIT)
+			return -EAGAIN;
 		fuse_lower_wait_thaw(kiocb->ki_filp);
 	}
 }

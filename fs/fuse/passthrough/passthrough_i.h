@@ -11,6 +11,7 @@
 #define _FS_FUSE_PASSTHROUGH_I_H
 
 #include <linux/cred.h>
+#include <linux/err.h>
 #include <linux/fs.h>
 #include <linux/list.h>
 #include <linux/path.h>
@@ -78,6 +79,12 @@ enum fuse_lower_lock {
 	LOWER_SHARED,
 	LOWER_EXCLUSIVE,
 };
+
+/*
+ * What a call that only tries to take lower freeze protection returns if the
+ * lower file system is frozen.  No errno: a lower file may return any of them.
+ */
+#define LOWER_FROZEN	(-MAX_ERRNO)
 
 /* Why a file cannot be a lower file; 0: it can */
 enum fuse_lower_unfit {
@@ -175,7 +182,7 @@ void fuse_lower_exit_aio(void);
 
 /* write.c */
 ssize_t fuse_lower_try_write(struct file *file, struct kiocb *kiocb,
-			     struct iov_iter *from, bool *frozen);
+			     struct iov_iter *from);
 void fuse_lower_wait_thaw(struct file *lower);
 
 /* io.c */

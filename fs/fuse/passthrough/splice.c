@@ -62,17 +62,10 @@ ssize_t fuse_lower_splice_read(struct file *file, loff_t *ppos,
 	return ret;
 }
 
-/* Argument of the actor; @frozen: the lower file system was frozen */
-struct splice_target {
-	struct file *file;
-	bool frozen;
-};
-
 static int to_lower(struct pipe_inode_info *pipe, struct pipe_buffer *buf,
 		    struct splice_desc *sd)
 {
-	struct splice_target *splice = sd->u.data;
-	struct file *file = splice->file;
+	struct file *file = sd->u.file;
 	struct fuse_file *ff = file->private_data;
 	struct file *lower = ff->passthrough.lower;
 	struct bio_vec bvec = {
@@ -94,7 +87,7 @@ static int to_lower(struct pipe_inode_info *pipe, struct pipe_buffer *buf,
 
 	kiocb = fuse_lower_kiocb(&iocb, lower, flags);
 	iov_iter_bvec(&from, ITER_SOURCE, &bvec, 1, sd->len);
-	ret = fuse_lower_try_write(file, &kiocb, &from, &splice->frozen);
+	ret = fuse_lower_try_write(file, &kiocb, &from);
 	/* An append has its own position; the caller adds @ret. */
 	if (ret > 0)
 		sd->pos = kiocb.ki_pos - ret;
@@ -120,12 +113,11 @@ ssize_t fuse_lower_splice_write(struct pipe_inode_info *pipe,
 				size_t len, unsigned int flags)
 {
 	struct fuse_file *ff = file->private_data;
-	struct splice_target splice = { .file = file };
 	struct splice_desc sd = {
 		.total_len = len,
 		.flags = flags,
 		.pos = *ppos,
-		.u.data = &splice,
+		.u.file = file,
 	};
 	ssize_t ret;
 
@@ -133,11 +125,10 @@ ssize_t fuse_lower_splice_write(struct pipe_inode_info *pipe,
 		return -EIO;
 
 	for (;;) {
-		splice.frozen = false;
 		pipe_lock(pipe);
 		ret = __splice_from_pipe(pipe, &sd, to_lower);
 		pipe_unlock(pipe);
-		if (ret >= 0 || !splice.frozen)
+		if (ret != LOWER_FROZEN)
 			break;
 		fuse_lower_wait_thaw(ff->passthrough.lower);
 	}

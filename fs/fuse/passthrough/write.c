@@ -81,25 +81,22 @@ static noinline void failed_write(struct inode *inode,
 				  const struct kiocb *kiocb, ssize_t ret,
 				  enum fuse_lower_lock held)
 {
-	if (ret && ret != -EAGAIN && ret != -EIOCBQUEUED)
+	if (ret && ret != -EAGAIN && ret != -EIOCBQUEUED && ret != LOWER_FROZEN)
 		fuse_lower_end_write(inode, kiocb->ki_filp, 0, LLONG_MAX,
 				     held);
 }
 
 /* The completion of a queued write ends its freeze protection. */
 static __always_inline ssize_t write_unfrozen(struct kiocb *kiocb,
-					      struct iov_iter *from,
-					      bool *frozen)
+					      struct iov_iter *from)
 {
 	struct file *lower = kiocb->ki_filp;
 	struct super_block *sb = file_inode(lower)->i_sb;
 	bool sync = is_sync_kiocb(kiocb);
 	ssize_t ret;
 
-	if (unlikely(!sb_start_write_trylock(sb))) {
-		*frozen = true;
-		return -EAGAIN;
-	}
+	if (unlikely(!sb_start_write_trylock(sb)))
+		return LOWER_FROZEN;
 
 	if (!sync)
 		__sb_writers_release(sb, SB_FREEZE_WRITE);
@@ -121,7 +118,7 @@ static __always_inline ssize_t write_unfrozen(struct kiocb *kiocb,
  */
 static __always_inline ssize_t write_as(const struct cred *cred,
 					struct kiocb *kiocb,
-					struct iov_iter *from, bool *frozen)
+					struct iov_iter *from)
 {
 	size_t count = iov_iter_count(from);
 	const struct cred *old;
@@ -133,7 +130,7 @@ static __always_inline ssize_t write_as(const struct cred *cred,
 	old = fuse_lower_override(cred);
 	ret = rw_verify_area(WRITE, kiocb->ki_filp, &kiocb->ki_pos, count);
 	if (likely(!ret))
-		ret = write_unfrozen(kiocb, from, frozen);
+		ret = write_unfrozen(kiocb, from);
 	fuse_lower_revert(old);
 
 	return ret;
@@ -141,7 +138,7 @@ static __always_inline ssize_t write_as(const struct cred *cred,
 
 /* Write to a lower file with setuid or setgid bits */
 static noinline ssize_t write_suid(struct file *file, struct kiocb *kiocb,
-				   struct iov_iter *from, bool *frozen)
+				   struct iov_iter *from)
 {
 	struct fuse_file *ff = file->private_data;
 	struct inode *lower = file_inode(kiocb->ki_filp);
@@ -157,7 +154,7 @@ static noinline ssize_t write_suid(struct file *file, struct kiocb *kiocb,
 	if (IS_ERR(cred))
 		return PTR_ERR(cred);
 
-	ret = write_as(cred, kiocb, from, frozen);
+	ret = write_as(cred, kiocb, from);
 	put_cred(cred);
 	fuse_lower_drop_mode(file_inode(file), lower,
 			     mode & (S_ISUID | S_ISGID));
@@ -169,21 +166,18 @@ static noinline ssize_t write_suid(struct file *file, struct kiocb *kiocb,
  * @file: the client's file
  * @kiocb: the lower file's iocb
  * @from: the data
- * @frozen: set to true, beside -EAGAIN, if the lower file system is frozen; the
- *	caller has set it to false
  *
  * Context: may wait for the server, unless @kiocb has IOCB_NOWAIT.  Takes the
  * FUSE inode lock if LOWER_SHARES or LOWER_APPENDS asks for it, and after the
  * lower call if pages are cached.
- * Return: as write_iter
+ * Return: as write_iter, or LOWER_FROZEN
  */
 ssize_t fuse_lower_try_write(struct file *file, struct kiocb *kiocb,
-			     struct iov_iter *from, bool *frozen)
+			     struct iov_iter *from)
 {
 	enum fuse_lower_lock lock = LOWER_UNLOCKED;
 	struct fuse_file *ff = file->private_data;
 	struct inode *inode = file_inode(file);
-	struct file *lower = kiocb->ki_filp;
 	unsigned int takes;
 	ssize_t ret;
 
@@ -198,18 +192,17 @@ ssize_t fuse_lower_try_write(struct file *file, struct kiocb *kiocb,
 			return ret;
 	}
 
-	if (unlikely(is_sxid(file_inode(lower)->i_mode)))
-		ret = write_suid(file, kiocb, from, frozen);
+	if (unlikely(is_sxid(file_inode(kiocb->ki_filp)->i_mode)))
+		ret = write_suid(file, kiocb, from);
 	else
-		ret = write_as(ff->passthrough.creds->write, kiocb, from,
-			       frozen);
+		ret = write_as(ff->passthrough.creds->write, kiocb, from);
 
 	fuse_lower_touch(inode);
 	if (unlikely(ret <= 0))
 		failed_write(inode, kiocb, ret, lock);
 	else if (!fuse_lower_write_is_done(inode, kiocb->ki_pos))
-		fuse_lower_end_write(inode, lower, kiocb->ki_pos - ret,
-				     kiocb->ki_pos, lock);
+		fuse_lower_end_write(inode, kiocb->ki_filp,
+				     kiocb->ki_pos - ret, kiocb->ki_pos, lock);
 	if (unlikely(lock != LOWER_UNLOCKED))
 		fuse_lower_unlock(inode, lock);
 	return ret;
