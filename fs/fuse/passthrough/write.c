@@ -120,15 +120,12 @@ static __always_inline ssize_t write_as(const struct cred *cred,
 					struct kiocb *kiocb,
 					struct iov_iter *from)
 {
-	size_t count = iov_iter_count(from);
 	const struct cred *old;
 	ssize_t ret;
 
-	if (unlikely(!count))
-		return 0;
-
 	old = fuse_lower_override(cred);
-	ret = rw_verify_area(WRITE, kiocb->ki_filp, &kiocb->ki_pos, count);
+	ret = rw_verify_area(WRITE, kiocb->ki_filp, &kiocb->ki_pos,
+			     iov_iter_count(from));
 	if (likely(!ret))
 		ret = write_unfrozen(kiocb, from);
 	fuse_lower_revert(old);
