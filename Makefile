@@ -57,8 +57,8 @@ kernel-debug: ## the debug kernel with the series built in, in build/kernel/
 	@tools/vm/kernel debug
 bench: ## measured speed, as tables and plots in build/bench/; W=workload P=peer for one, or patterns
 	@tools/bench/bench $(if $(W),--workload "$(W)") $(if $(P),--peer "$(P)")
-profile: ## instructions by function, with passthrough and without: W=read-4k-sync LOWER=tmpfs or ext4
-	@tools/bench/profile "$(W)" $(LOWER)
+profile: ## instructions by function, with passthrough and without: W=read-4k-sync LOWER=ext4 P=passthrough-inode
+	@tools/bench/profile "$(W)" "$(or $(LOWER),tmpfs)" $(P)
 clean: ## remove build/
 	@rm -rf build
 
