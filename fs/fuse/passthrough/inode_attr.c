@@ -177,9 +177,20 @@ static int getattr(struct inode *inode, const struct fuse_lower_path *lp,
 
 	stat->dev = inode->i_sb->s_dev;
 	stat->ino = get_fuse_inode(inode)->orig_ino;
-	stat->uid = fuse_lower_show_uid(fc, stat->uid);
-	stat->gid = fuse_lower_show_gid(fc, stat->gid);
+	/* As in fuse_lower_same_mode() */
+	if (!uid_eq(stat->uid, inode->i_uid))
+		stat->uid = fuse_lower_show_uid(fc, stat->uid);
+	if (!gid_eq(stat->gid, inode->i_gid))
+		stat->gid = fuse_lower_show_gid(fc, stat->gid);
 	return 0;
+}
+
+/* As plain FUSE does whenever it asks; a stat writes to no shared cache line. */
+static void forget_acls(struct inode *inode)
+{
+	if (READ_ONCE(inode->i_acl) != ACL_NOT_CACHED ||
+	    READ_ONCE(inode->i_default_acl) != ACL_NOT_CACHED)
+		forget_all_cached_acls(inode);
 }
 
 /**
@@ -208,8 +219,7 @@ bool fuse_passthrough_getattr(struct inode *inode, struct kstat *stat, u32 mask,
 
 	if (!stat)
 		stat = &own;
-	/* As plain FUSE does whenever it asks. */
-	forget_all_cached_acls(inode);
+	forget_acls(inode);
 	*err = getattr(inode, lp, stat, mask, flags);
 	if (!*err && !stat->nlink && !atomic_read(&lp->opens))
 		fuse_lower_path_detach(inode, lp);

@@ -34,20 +34,36 @@ static umode_t mode_of(const struct fuse_conn *fc, const struct inode *lower)
 	return fc->default_permissions ? mode : mode & ~S_ISVTX;
 }
 
+/* With all id mappings that there may be */
+static noinline bool same_owner(struct inode *inode,
+				const struct fuse_lower_path *lp,
+				const struct inode *lower)
+{
+	const struct fuse_conn *fc = get_fuse_conn(inode);
+
+	return uid_eq(inode->i_uid, uid_of(fc, lp, lower)) &&
+		gid_eq(inode->i_gid, gid_of(fc, lp, lower));
+}
+
 /**
  * fuse_lower_same_mode - has a FUSE inode the mode and owner of its lower inode?
  * @inode: the FUSE inode
  * @lp: its lower path
  * @lower: the lower inode
+ *
+ * An owner that the FUSE inode has is one that may be shown: if the lower inode
+ * has the same, and its mount maps none, no mapping has to be looked up.
  */
 bool fuse_lower_same_mode(struct inode *inode, const struct fuse_lower_path *lp,
 			  const struct inode *lower)
 {
-	const struct fuse_conn *fc = get_fuse_conn(inode);
-
-	return READ_ONCE(inode->i_mode) == mode_of(fc, lower) &&
-		uid_eq(inode->i_uid, uid_of(fc, lp, lower)) &&
-		gid_eq(inode->i_gid, gid_of(fc, lp, lower));
+	if (READ_ONCE(inode->i_mode) != mode_of(get_fuse_conn(inode), lower))
+		return false;
+	if (uid_eq(inode->i_uid, lower->i_uid) &&
+	    gid_eq(inode->i_gid, lower->i_gid) &&
+	    !is_idmapped_mnt(lp->path.mnt))
+		return true;
+	return same_owner(inode, lp, lower);
 }
 
 /* With fi->lock */
