@@ -13,6 +13,9 @@
 #include <linux/mount.h>
 #include <linux/path.h>
 #include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
+#include <linux/slab.h>
+#include <linux/xattr.h>
 
 /* 6.3: mounts got a struct mnt_idmap instead of the user namespace */
 #define mnt_idmap	user_namespace
@@ -38,11 +41,40 @@ static inline struct posix_acl *fuse_lower_get_acl(const struct path *path,
 	return get_acl(d_inode(path->dentry), type);
 }
 
+/* overlayfs has no ->set_acl, but extended attributes. */
+static inline int fuse_lower_set_acl_xattr(const struct path *path, int type,
+					   const struct posix_acl *acl)
+{
+	const char *name = type == ACL_TYPE_ACCESS ? XATTR_NAME_POSIX_ACL_ACCESS :
+						     XATTR_NAME_POSIX_ACL_DEFAULT;
+	int size = acl ? posix_acl_xattr_size(acl->a_count) : 0;
+	void *value;
+	int err;
+
+	if (!acl) {
+		err = __vfs_removexattr(mnt_user_ns(path->mnt), path->dentry, name);
+		return err == -ENODATA ? 0 : err;
+	}
+
+	value = kmalloc(size, GFP_KERNEL);
+	if (!value)
+		return -ENOMEM;
+	err = posix_acl_to_xattr(&init_user_ns, acl, value, size);
+	if (err >= 0)
+		err = __vfs_setxattr(mnt_user_ns(path->mnt), path->dentry,
+				     d_inode(path->dentry), name, value, size, 0);
+	kfree(value);
+	return err;
+}
+
 static inline int fuse_lower_set_acl(const struct path *path, int type,
 				     struct posix_acl *acl)
 {
-	return set_posix_acl(mnt_user_ns(path->mnt), d_inode(path->dentry),
-			     type, acl);
+	struct inode *inode = d_inode(path->dentry);
+
+	if (IS_POSIXACL(inode) && !inode->i_op->set_acl)
+		return fuse_lower_set_acl_xattr(path, type, acl);
+	return set_posix_acl(mnt_user_ns(path->mnt), inode, type, acl);
 }
 
 /* 6.7: times of an inode are not for all to touch */
