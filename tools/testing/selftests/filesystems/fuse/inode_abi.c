@@ -538,6 +538,8 @@ TEST_F_TIMEOUT(inode_abi, each_request, IO_TIMEOUT)
 	/* One that has no name is there while it is open. */
 	s->attach_in = OP(TMPFILE);
 	fd = open_as(s, FUSE_TMPFILE);
+	if (fd < 0 && errno == EOPNOTSUPP)
+		return;	/* overlayfs of 6.1 has none */
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(0, s->inode_error);
 	EXPECT_EQ(1, inodes_attached(s));
@@ -641,6 +643,7 @@ TEST_F_TIMEOUT(inode_abi, twice, IO_TIMEOUT)
 	static const struct trial t = { "", EBUSY, given_or_other, { .ops = GET } };
 	struct stat st;
 	unsigned int i;
+	int err;
 
 	self->a.t = &t;
 	self->s.how = OPEN_CACHED;
@@ -652,7 +655,11 @@ TEST_F_TIMEOUT(inode_abi, twice, IO_TIMEOUT)
 		self->a.got = -1;
 		self->a.given = -1;
 		self->s.request = try_twice;
-		ASSERT_EQ(0, send_request(&self->s, carriers[i]));
+		err = send_request(&self->s, carriers[i]) ? errno : 0;
+		/* overlayfs of 6.1 has none. */
+		if (carriers[i] == FUSE_TMPFILE && err == EOPNOTSUPP)
+			continue;
+		ASSERT_EQ(0, err);
 		EXPECT_EQ(EBUSY, self->a.got) TH_LOG("opcode %d", carriers[i]);
 		if (carriers[i] == FUSE_LOOKUP || carriers[i] == FUSE_OPEN) {
 			ASSERT_EQ(0, stat(fuse_path(&self->s, "f"), &st));

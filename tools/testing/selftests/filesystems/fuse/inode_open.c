@@ -218,6 +218,9 @@ TEST_F_TIMEOUT(inode_open, created, IO_TIMEOUT)
 	s->new_ops = OPS;
 	for (i = 0; i < ARRAY_SIZE(opcodes); i++) {
 		fd = open_as(s, opcodes[i]);
+		/* overlayfs of 6.1 has no TMPFILE. */
+		if (opcodes[i] == FUSE_TMPFILE && fd < 0 && errno == EOPNOTSUPP)
+			continue;
 		ASSERT_LE(0, fd);
 		EXPECT_EQ(0, s->inode_error);
 		EXPECT_EQ(3, inodes_attached(s));
@@ -405,8 +408,10 @@ TEST_F_TIMEOUT(inode_open, direct, IO_TIMEOUT)
 	if (fd >= 0) {
 		EXPECT_EQ(BLOCK, pread(fd, self->buf, BLOCK, 0));
 		EXPECT_EQ(-1, pattern_differs(self->buf, BLOCK, 0, 1));
-		EXPECT_EQ(pread(low, self->buf + 1, BLOCK, 0),
-			  pread(fd, self->buf + 1, BLOCK, 0));
+		/* overlayfs may ignore O_DIRECT of an iocb. */
+		if (!lower_is(s, OVERLAYFS_SUPER_MAGIC))
+			EXPECT_EQ(pread(low, self->buf + 1, BLOCK, 0),
+				  pread(fd, self->buf + 1, BLOCK, 0));
 	}
 	close(low);
 	close(fd);

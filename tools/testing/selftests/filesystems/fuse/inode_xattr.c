@@ -16,6 +16,7 @@
 
 FIXTURE(inode_xattr) {
 	struct fuse_server s;
+	bool user;		/* the lower file system has user.* */
 };
 
 FIXTURE_VARIANT(inode_xattr) { bool posix_acl; };
@@ -40,9 +41,8 @@ FIXTURE_SETUP(inode_xattr)
 	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
 	ASSERT_TRUE(pair_make(s, 0644, USER, GROUP));
 	ASSERT_EQ(0, mkdirat(s->dirfd, "d", 0755));
-	if (setxattr(lower_path(s, "f"), "user.a", "1", 1, 0))
-		SKIP(return, "has no user.*");
-	ASSERT_EQ(0, setxattr(lower_path(s, "peer"), "user.a", "1", 1, 0));
+	self->user = !setxattr(lower_path(s, "f"), "user.a", "1", 1, 0) &&
+		!setxattr(lower_path(s, "peer"), "user.a", "1", 1, 0);
 	ASSERT_EQ(0, lookup(s, "."));
 	ASSERT_EQ(0, inode_attach(s, ".", OP(GETATTR)));
 	s->new_ops = OPS;
@@ -75,6 +75,8 @@ TEST_F_TIMEOUT(inode_xattr, each_call, IO_TIMEOUT)
 	unsigned int i, j;
 	ssize_t n;
 
+	if (!self->user)
+		SKIP(return, "has no user.*");
 	memset(big, 'b', sizeof(big));
 	for (i = 0; i < ARRAY_SIZE(files); i++) {
 		const char *path = fuse_path(s, files[i]);
@@ -167,6 +169,8 @@ TEST_F_TIMEOUT(inode_xattr, clients_rights, IO_TIMEOUT)
 	unsigned int i, owned;
 	int what, f, peer;
 
+	if (!self->user)
+		SKIP(return, "has no user.*");
 	for (client = 0; client < CLIENTS; client++) {
 		for (i = 0; i < ARRAY_SIZE(modes); i++) {
 			for (owned = 0; owned < 2; owned++) {
@@ -187,6 +191,22 @@ TEST_F_TIMEOUT(inode_xattr, clients_rights, IO_TIMEOUT)
 	EXPECT_EQ(0, asked(s));
 }
 
+/* btrfs tells everybody of trusted.*, of which FUSE tells who may read it. */
+static ssize_t without_trusted(char *list, ssize_t n)
+{
+	ssize_t kept = 0, len;
+	char *name;
+
+	for (name = list; name < list + n; name += len) {
+		len = strlen(name) + 1;
+		if (strncmp(name, "trusted.", 8)) {
+			memmove(list + kept, name, len);
+			kept += len;
+		}
+	}
+	return kept;
+}
+
 /* A list has what the client may know of, not what the server may. */
 TEST_F_TIMEOUT(inode_xattr, clients_list, IO_TIMEOUT)
 {
@@ -195,6 +215,8 @@ TEST_F_TIMEOUT(inode_xattr, clients_list, IO_TIMEOUT)
 	enum client client;
 	ssize_t n;
 
+	if (!self->user)
+		SKIP(return, "has no user.*");
 	ASSERT_EQ(0, try_xattr(5, lower_path(s, "f")));
 	ASSERT_EQ(0, try_xattr(5, lower_path(s, "peer")));
 	ASSERT_EQ(0, try_xattr(2, lower_path(s, "f")));
@@ -202,6 +224,8 @@ TEST_F_TIMEOUT(inode_xattr, clients_list, IO_TIMEOUT)
 	for (client = 0; client < CLIENTS; client++) {
 		client_become(client);
 		n = listxattr(lower_path(s, "peer"), peer, sizeof(peer));
+		if (client != ROOT)
+			n = without_trusted(peer, n);
 		EXPECT_EQ(n, listxattr(fuse_path(s, "f"), f, sizeof(f)));
 		thread_become_root();
 		EXPECT_LT(0, n);
@@ -245,6 +269,8 @@ TEST_F_TIMEOUT(inode_xattr, servers_rights, IO_TIMEOUT)
 	int what, f, peer, owned;
 	unsigned int i;
 
+	if (!self->user)
+		SKIP(return, "has no user.*");
 	ASSERT_EQ(0, inode_detach(s, "f"));
 	ASSERT_EQ(0, inode_attach_as(s, "f", USER, OPS));
 	for (owned = 0; owned < 2; owned++) {
@@ -269,6 +295,8 @@ TEST_F_TIMEOUT(inode_xattr, not_written, IO_TIMEOUT)
 	char at[] = "/tmp/ro.XXXXXX", path[64];
 	struct fuse_server *s = &self->s;
 
+	if (!self->user)
+		SKIP(return, "has no user.*");
 	ASSERT_NE(NULL, mkdtemp(at));
 	ASSERT_EQ(0, mount(s->lower, at, NULL, MS_BIND, NULL));
 	ASSERT_EQ(0, mount(NULL, at, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL));
@@ -409,6 +437,8 @@ TEST_F_TIMEOUT(inode_xattr, not_connected, IO_TIMEOUT)
 	int fd = open(fuse_path(s, "f"), O_RDWR | O_CLOEXEC);
 	char value[10];
 
+	if (!self->user)
+		SKIP(return, "has no user.*");
 	ASSERT_LE(0, fd);
 	fuse_server_die(s);
 	EXPECT_EQ(-1, fgetxattr(fd, "trusted.x", value, sizeof(value)));

@@ -487,15 +487,28 @@ struct outside {
 	int fd, direct, lower;
 };
 
-static bool lower_has(struct outside *o, unsigned int seed)
+static bool lower_has(struct outside *o, size_t len, unsigned int seed)
 {
 	char buf[MAPLEN];
 
 	return pread(o->lower, buf, MAPLEN, 0) == MAPLEN &&
-		pattern_differs(buf, MAPLEN, 0, seed) == -1;
+		pattern_differs(buf, len, 0, seed) == -1;
 }
 
-/* All bytes are transferred; the buffer was faulted in from the client's own server. */
+/* The error of a non-blocking call that would have to wait */
+static int nowait_error(struct outside *o)
+{
+	struct iovec iov = { &(char){ 0 }, 1 };
+
+	if (preadv2(o->lower, &iov, 1, 0, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP)
+		return EOPNOTSUPP;
+	return EAGAIN;
+}
+
+/*
+ * All bytes are transferred; the buffer was faulted in from the client's own server.
+ * btrfs and overlayfs may end direct I/O where the touched page of the buffer ends.
+ */
 static void moves(FIXTURE_DATA(rootless) *self, struct fuse_server *s,
 		  struct outside *o, int fd, enum call call, bool write_it,
 		  int flags, bool touch)
@@ -503,6 +516,8 @@ static void moves(FIXTURE_DATA(rootless) *self, struct fuse_server *s,
 	static unsigned int seed = 1;
 	unsigned long reads;
 	char buf[MAPLEN], *map;
+	bool shorter;
+	ssize_t done;
 
 	pattern(buf, MAPLEN, 0, ++seed);
 	NEED(pwrite(o->lower, buf, MAPLEN, 0) == MAPLEN);
@@ -512,12 +527,14 @@ static void moves(FIXTURE_DATA(rootless) *self, struct fuse_server *s,
 	if (touch)
 		NEED(!madvise(map, MAPLEN, MADV_RANDOM) && map[0]);
 	reads = fuse_server_count(s, FUSE_READ);
-	if (!NEED(one_call(call, write_it, fd, map) == MAPLEN))
-		fprintf(stderr, "# call %d, write %d, direct %d, flags %d\n",
-			call, write_it, fd == o->direct, flags);
-	NEED(fuse_server_count(s, FUSE_READ) > reads);
-	NEED(lower_has(o, write_it ? 1 : seed));
-	NEED(pattern_differs(map, MAPLEN, 0, write_it ? 1 : seed) == -1);
+	done = one_call(call, write_it, fd, map);
+	shorter = touch && done == BLOCK;
+	if (!NEED(done == MAPLEN || shorter))
+		fprintf(stderr, "# call %d, write %d, direct %d, flags %d, touched %d: %zd\n",
+			call, write_it, fd == o->direct, flags, touch, done);
+	NEED(shorter || fuse_server_count(s, FUSE_READ) > reads);
+	NEED(lower_has(o, write_it ? done : MAPLEN, write_it ? 1 : seed));
+	NEED(pattern_differs(map, done, 0, write_it ? 1 : seed) == -1);
 	/* A dirty page could be written at the next open of the file. */
 	NEED(!msync(map, MAPLEN, MS_SYNC));
 	munmap(map, MAPLEN);
@@ -574,9 +591,9 @@ static void use_buffers(FIXTURE_DATA(rootless) *self, struct fuse_server *s,
 	map = untouched(s, "f", MAP_SHARED);
 	if (!NEED(map != MAP_FAILED))
 		return;
-	fails(self, o, o->fd, NOWAIT, map, EAGAIN);
+	fails(self, o, o->fd, NOWAIT, map, nowait_error(o));
 	if (o->direct >= 0)
-		fails(self, o, o->direct, NOWAIT, map, EAGAIN);
+		fails(self, o, o->direct, NOWAIT, map, nowait_error(o));
 	munmap(map, MAPLEN);
 	/* The address range is unmapped now. */
 	for (i = 0; i < ARRAY_SIZE(calls); i++) {
