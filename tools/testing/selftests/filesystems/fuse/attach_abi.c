@@ -2,15 +2,10 @@
 /* The ABI of attaching a lower file to a request: layout, errors, callers */
 #define _GNU_SOURCE
 #include <stddef.h>
-#include <sys/eventfd.h>
 #include <sys/uio.h>
 
 #include "attach_test.h"
 #include "../../kselftest_harness.h"
-
-#ifndef MFD_HUGETLB
-#define MFD_HUGETLB 0x0004U
-#endif
 
 #define LEN	10000
 
@@ -119,64 +114,11 @@ static bool try_it(struct fuse_server *s, const struct fuse_in_header *in)
 	return false;
 }
 
-static int other(struct fuse_server *s)
-{
-	return lower_open(s, "other", O_RDWR);
-}
-
-static int other_rdonly(struct fuse_server *s)
-{
-	return lower_open(s, "other", O_RDONLY);
-}
-
-static int other_wronly(struct fuse_server *s)
-{
-	return lower_open(s, "other", O_WRONLY);
-}
-
-static int other_path(struct fuse_server *s)
-{
-	return lower_open(s, "other", O_PATH);
-}
-
-static int closed(struct fuse_server *s)
-{
-	int fd = lower_open(s, "other", O_RDWR);
-
-	close(fd);
-	return fd;
-}
-
-static int minus_one(struct fuse_server *s)
-{
-	return -1;
-}
-
-static int event(struct fuse_server *s)
-{
-	return eventfd(0, 0);
-}
-
 static int given(struct fuse_server *s)
 {
 	struct attempt *a = s->arg;
 
 	return dup(a->given);
-}
-
-static int huge_memfd(struct fuse_server *s)
-{
-	return syscall(SYS_memfd_create, "m", MFD_HUGETLB);
-}
-
-static int huge_file(struct fuse_server *s)
-{
-	return file_on("hugetlbfs", NULL, "h", O_RDWR | O_CREAT);
-}
-
-static int sysctl(struct fuse_server *s)
-{
-	return open("/proc/sys/kernel/core_pattern", O_RDWR);
 }
 
 static int proc_file(struct fuse_server *s)
@@ -204,12 +146,12 @@ static const struct trial refused[] = {
 	{ "directory", EINVAL, O_RDONLY, directory },
 	{ "pipe", EINVAL, O_RDONLY, pipe_end },
 	{ "socket", EINVAL, O_RDWR, unix_socket },
-	{ "eventfd", EINVAL, O_RDWR, event },
+	{ "eventfd", EINVAL, O_RDWR, event_fd },
 	{ "character device", EINVAL, O_RDWR, char_device },
 	{ "memfd", EINVAL, O_RDWR, memfd },
 	{ "hugetlb memfd", EINVAL, O_RDWR, huge_memfd },
 	{ "hugetlbfs", EINVAL, O_RDWR, huge_file },
-	{ "sysctl", EINVAL, O_RDWR, sysctl },
+	{ "sysctl", EINVAL, O_RDWR, sysctl_file },
 	{ "proc", EINVAL, O_RDWR, proc_file },
 	{ "sysfs", EINVAL, O_RDWR, sysfs_file },
 	{ "O_RDWR on O_RDONLY", EACCES, O_RDWR, other_rdonly },

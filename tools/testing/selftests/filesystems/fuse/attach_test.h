@@ -8,7 +8,7 @@
 #include <sys/mount.h>
 #include <sys/wait.h>
 
-#include "io_test.h"
+#include "lower_test.h"
 
 /* FUSE_DEV_IOC_PASSTHROUGH_OPEN. Returns 0 or a positive errno. */
 int attach_out(int dev, const struct fuse_passthrough_out *out);
@@ -29,34 +29,6 @@ int open_as(struct fuse_server *s, int opcode);
 /* A second descriptor of the same connection, or -1. */
 int clone_dev(int dev);
 
-/* Descriptors of files that cannot be lower files, or -1 */
-int directory(struct fuse_server *s);
-int pipe_end(struct fuse_server *s);
-int unix_socket(struct fuse_server *s);
-int char_device(struct fuse_server *s);
-int memfd(struct fuse_server *s);
-
-/*
- * Open a file of a new file system of type @type, in which the directory @sub
- * was made, if given.  Closing the file removes both.  Returns an fd or -1.
- */
-int file_on(const char *type, const char *sub, const char *name, int flags);
-
-/* Can the file be opened with O_DIRECT?  tmpfs: from Linux 6.6 on. */
-bool can_direct(int fd);
-
-/* A readable and writable configfs attribute of null_blk, or -1. */
-int configfs_file(int flags);
-
-#define SQUASHFS_LEN	64
-#define SQUASHFS_SEED	4
-
-/*
- * A file without a write operation, with SQUASHFS_LEN bytes of pattern
- * SQUASHFS_SEED, or -1
- */
-int squashfs_file(int flags);
-
 /*
  * Read @len bytes of pattern @seed through @fd: the server gets no READ if
  * @passthrough, and at least one otherwise.
@@ -74,12 +46,8 @@ bool send_fd(int sock, int fd, const char *text);
 /* Returns the received descriptor or -1. */
 int receive_fd(int sock, char *text, size_t len);
 
-bool write_file(const char *path, const char *text);
-
-/*
- * Mount the directory at @at, with @from's files as @to's.  Returns 0, or an errno
- * if this file system cannot.
- */
-int idmapped(int dirfd, const char *at, uid_t from, uid_t to);
+/* The server's last device is closed, in the thread that serves, which ends. */
+void close_device(struct fuse_server *s);
+void wait_for_close(void);
 
 #endif /* _SELFTESTS_FUSE_ATTACH_TEST_H */

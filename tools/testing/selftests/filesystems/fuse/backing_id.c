@@ -193,19 +193,6 @@ static int file(struct fuse_server *s)
 	return lower_open(s, "f", O_RDWR);
 }
 
-static int none(struct fuse_server *s)
-{
-	return -1;
-}
-
-static int closed(struct fuse_server *s)
-{
-	int fd = lower_open(s, "f", O_RDWR);
-
-	close(fd);
-	return fd;
-}
-
 static int path_of_directory(struct fuse_server *s)
 {
 	return lower_open(s, ".", O_PATH);
@@ -217,34 +204,23 @@ static int path_of_symlink(struct fuse_server *s)
 	return lower_open(s, "link", O_PATH | O_NOFOLLOW);
 }
 
-static int path_of_fifo(struct fuse_server *s)
-{
-	mkfifoat(s->dirfd, "fifo", 0600);
-	return lower_open(s, "fifo", O_PATH);
-}
-
-static int sysctl(struct fuse_server *s)
-{
-	return open("/proc/sys/kernel/core_pattern", O_RDWR);
-}
-
 static const struct trial refused[] = {
 	{ "flags", EINVAL, file, .flags = 1 },
 	{ "flags, last bit", EINVAL, file, .flags = 1U << 31 },
 	{ "padding", EINVAL, file, .padding = 1 },
 	{ "padding, last bit", EINVAL, file, .padding = 1ULL << 63 },
-	{ "flags before the descriptor", EINVAL, none, .flags = 1 },
+	{ "flags before the descriptor", EINVAL, minus_one, .flags = 1 },
 	{ "descriptor closed", EBADF, closed },
-	{ "descriptor -1", EBADF, none },
+	{ "descriptor -1", EBADF, minus_one },
 	{ "directory", EISDIR, directory },
 	{ "O_PATH of a directory", EISDIR, path_of_directory },
 	{ "O_PATH of a symbolic link", EINVAL, path_of_symlink },
-	{ "O_PATH of a fifo", EINVAL, path_of_fifo },
+	{ "O_PATH of a fifo", EINVAL, fifo_path },
 	{ "pipe", EINVAL, pipe_end },
 	{ "socket", EINVAL, unix_socket },
 	{ "character device", EINVAL, char_device },
 	{ "memfd", EINVAL, memfd },
-	{ "sysctl", EINVAL, sysctl },
+	{ "sysctl", EINVAL, sysctl_file },
 };
 
 /* Each descriptor or argument that cannot be registered gives its errno. */
@@ -261,7 +237,7 @@ TEST_F_TIMEOUT(backing_id, refused, IO_TIMEOUT)
 			.padding = t->padding,
 		};
 
-		if (t->lower != none)
+		if (t->lower != minus_one)
 			ASSERT_LE(0, map.fd) TH_LOG("%s: no such file", t->what);
 		EXPECT_EQ(-t->want, id_map(self->s.dev, &map))
 			TH_LOG("%s", t->what);

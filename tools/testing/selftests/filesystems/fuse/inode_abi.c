@@ -7,15 +7,10 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/statfs.h>
 
 #include "inode_test.h"
 #include "../../kselftest_harness.h"
-
-#ifndef MFD_HUGETLB
-#define MFD_HUGETLB 0x0004U
-#endif
 
 #define LEN	10000
 #define RACES	200
@@ -100,26 +95,6 @@ FIXTURE_TEARDOWN(inode_abi)
 	own_fs_end(&self->fs);
 }
 
-static int other(struct fuse_server *s)
-{
-	return lower_open(s, "other", O_RDWR);
-}
-
-static int other_rdonly(struct fuse_server *s)
-{
-	return lower_open(s, "other", O_RDONLY);
-}
-
-static int other_wronly(struct fuse_server *s)
-{
-	return lower_open(s, "other", O_WRONLY);
-}
-
-static int other_path(struct fuse_server *s)
-{
-	return lower_opath(s, "other");
-}
-
 static int dir(struct fuse_server *s)
 {
 	return lower_opath(s, "d");
@@ -130,40 +105,12 @@ static int link_path(struct fuse_server *s)
 	return lower_opath(s, "l");
 }
 
-static int closed(struct fuse_server *s)
-{
-	int fd = other(s);
-
-	close(fd);
-	return fd;
-}
-
-static int minus_one(struct fuse_server *s)
-{
-	return -1;
-}
-
 static int minus_two(struct fuse_server *s)
 {
 	return -2;
 }
 
-static int event(struct fuse_server *s)
-{
-	return eventfd(0, 0);
-}
-
-static int huge_memfd(struct fuse_server *s)
-{
-	return syscall(SYS_memfd_create, "m", MFD_HUGETLB);
-}
-
-static int huge_file(struct fuse_server *s)
-{
-	return file_on("hugetlbfs", NULL, "h", O_RDWR | O_CREAT);
-}
-
-static int sysctl(struct fuse_server *s)
+static int sysctl_path(struct fuse_server *s)
 {
 	return open("/proc/sys/kernel/core_pattern", O_PATH);
 }
@@ -181,12 +128,6 @@ static int sysfs_file(struct fuse_server *s)
 static int device_path(struct fuse_server *s)
 {
 	return open("/dev/zero", O_PATH);
-}
-
-static int fifo_path(struct fuse_server *s)
-{
-	mkfifoat(s->dirfd, "fifo", 0600);
-	return lower_opath(s, "fifo");
 }
 
 /* The mount itself, asked without a request. */
@@ -234,14 +175,14 @@ static const struct trial refused[] = {
 	{ "descriptor -2", EBADF, minus_two, { .ops = GET } },
 	{ "pipe", EINVAL, pipe_end, { .ops = GET } },
 	{ "socket", EINVAL, unix_socket, { .ops = GET } },
-	{ "eventfd", EINVAL, event, { .ops = GET } },
+	{ "eventfd", EINVAL, event_fd, { .ops = GET } },
 	{ "character device", EINVAL, char_device, { .ops = GET } },
 	{ "path of a device", EINVAL, device_path, { .ops = GET } },
 	{ "fifo", EINVAL, fifo_path, { .ops = GET } },
 	{ "memfd", EINVAL, memfd, { .ops = GET } },
 	{ "hugetlb memfd", EINVAL, huge_memfd, { .ops = GET } },
 	{ "hugetlbfs", EINVAL, huge_file, { .ops = GET } },
-	{ "sysctl", EINVAL, sysctl, { .ops = GET } },
+	{ "sysctl", EINVAL, sysctl_path, { .ops = GET } },
 	{ "directory of proc", EINVAL, proc_dir, { .ops = GET } },
 	{ "sysfs", EINVAL, sysfs_file, { .ops = GET } },
 	{ "on fuse", EINVAL, on_fuse, { .ops = GET } },

@@ -466,7 +466,7 @@ TEST_F_TIMEOUT(inode_open, outlives_detach, IO_TIMEOUT)
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, inode_detach(s, "f"));
 	EXPECT_TRUE(own_fs_busy(&fs));
-	EXPECT_TRUE(reads_pattern(s, fd, OWN_FS_LEN, 1, true));
+	EXPECT_TRUE(reads_pattern(s, fd, OWN_FS_LEN, OWN_FS_SEED, true));
 	close(fd);
 	EXPECT_EQ(0, fuse_server_count(s, FUSE_RELEASE));
 	EXPECT_TRUE(own_fs_free(&fs));

@@ -178,46 +178,6 @@ unsigned long stat_costs(struct fuse_server *s, const char *name, int opcode)
 	return fuse_server_count(s, opcode) - before;
 }
 
-static bool own_fs_fill(struct own_fs *fs)
-{
-	char buf[OWN_FS_LEN];
-	bool ok;
-	int fd;
-
-	if (mount("lower", fs->dir, "tmpfs", 0, NULL))
-		return false;
-	fd = open(fs->path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-	pattern(buf, OWN_FS_LEN, 0, 1);
-	ok = write(fd, buf, OWN_FS_LEN) == OWN_FS_LEN;
-	close(fd);
-	return ok;
-}
-
-bool own_fs_mount(struct own_fs *fs)
-{
-	strcpy(fs->dir, "/tmp/own.XXXXXX");
-	if (!mkdtemp(fs->dir))
-		return false;
-	snprintf(fs->path, sizeof(fs->path), "%s/file", fs->dir);
-	return own_fs_fill(fs);
-}
-
-bool own_fs_free(struct own_fs *fs)
-{
-	return !umount(fs->dir) && own_fs_fill(fs);
-}
-
-bool own_fs_busy(struct own_fs *fs)
-{
-	return umount(fs->dir) && errno == EBUSY;
-}
-
-void own_fs_end(struct own_fs *fs)
-{
-	umount2(fs->dir, MNT_DETACH);
-	rmdir(fs->dir);
-}
-
 void thread_become(uid_t uid, gid_t gid)
 {
 	if (syscall(SYS_setgroups, 0, NULL) ||
@@ -356,23 +316,6 @@ int lower_flags(struct fuse_server *s, const char *name, int flags)
 		err = errno;
 	close(fd);
 	return err;
-}
-
-static bool device_closed;
-
-void close_device(struct fuse_server *s)
-{
-	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	dup2(fd, s->dev);
-	close(fd);
-	__atomic_store_n(&device_closed, true, __ATOMIC_RELEASE);
-}
-
-void wait_for_close(void)
-{
-	while (!__atomic_load_n(&device_closed, __ATOMIC_ACQUIRE))
-		sched_yield();
 }
 
 size_t acl_of(void *buf, uid_t uid, int other)

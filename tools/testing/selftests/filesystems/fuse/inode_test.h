@@ -51,20 +51,6 @@ int try_open(struct fuse_server *s, int flags);
 /* Requests of this kind that a stat of @name costs, however fresh it is asked for. */
 unsigned long stat_costs(struct fuse_server *s, const char *name, int opcode);
 
-/* A lower file system of its own, which can be unmounted when nobody pins it. */
-struct own_fs {
-	char dir[64];
-	char path[96];	/* of a file on it, LEN bytes of pattern 1 */
-};
-
-#define OWN_FS_LEN	10000
-
-bool own_fs_mount(struct own_fs *fs);
-/* It has been unmounted, and is mounted anew. */
-bool own_fs_free(struct own_fs *fs);
-bool own_fs_busy(struct own_fs *fs);
-void own_fs_end(struct own_fs *fs);
-
 #define USER	1000
 #define OTHER	1001
 #define GROUP	1500
@@ -114,9 +100,5 @@ int set_acl(const char *path);
 /* Of the calling thread alone; the C library would do it for all. */
 void thread_become(uid_t uid, gid_t gid);
 void thread_become_root(void);
-
-/* The server's last device is closed, in the thread that serves, which ends. */
-void close_device(struct fuse_server *s);
-void wait_for_close(void);
 
 #endif /* _SELFTESTS_FUSE_INODE_TEST_H */

@@ -225,6 +225,15 @@ int set_mprotect_exec(bool may)
 	return ret;
 }
 
+bool write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	bool ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	close(fd);
+	return ok;
+}
+
 static void *blocker_run(void *arg)
 {
 	struct blocker *b = arg;

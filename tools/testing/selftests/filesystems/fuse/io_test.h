@@ -81,6 +81,9 @@ unsigned long server_bypassed(struct fuse_server *s, enum fuse_server_open how);
 /* Set the module parameter passthrough_mprotect_exec. Returns 0 or -1. */
 int set_mprotect_exec(bool may);
 
+/* Write a text to a file that is there. */
+bool write_file(const char *path, const char *text);
+
 /* A thread that makes one call, which is expected to block */
 struct blocker {
 	pthread_t thread;

@@ -11,7 +11,7 @@
 #include "attach_test.h"
 #include "../../kselftest_harness.h"
 
-#define LEN	10000
+#define LEN	OWN_FS_LEN
 #define RACES	200
 
 /* Action of the server after the attach */
@@ -29,8 +29,7 @@ struct plan {
 	enum then then;
 	enum then interrupt;	/* action at FUSE_INTERRUPT */
 	int error;
-	char dir[64];
-	char lower[80];
+	struct own_fs fs;
 	int got;
 	uint64_t unique;
 	int attached[2];	/* a pipe: one byte for each attach */
@@ -53,15 +52,6 @@ static int answer(struct fuse_server *s, const struct plan *p, mode_t mode)
 	return reply_create(s, p->unique, 50, mode);
 }
 
-/* Close the last descriptor of the connection, and end the thread. */
-static void die(struct fuse_server *s)
-{
-	int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	dup2(fd, s->dev);
-	close(fd);
-}
-
 static void then_do(struct fuse_server *s, const struct plan *p, enum then then)
 {
 	switch (then) {
@@ -80,7 +70,7 @@ static void then_do(struct fuse_server *s, const struct plan *p, enum then then)
 	case HOLD:
 		break;
 	case DIE:
-		die(s);
+		close_device(s);
 		break;
 	}
 }
@@ -98,7 +88,7 @@ static bool follow_plan(struct fuse_server *s, const struct fuse_in_header *in)
 		return false;
 
 	/* The server keeps no descriptor of the lower file. */
-	fd = open(p->lower, O_RDWR | O_CLOEXEC);
+	fd = open(p->fs.path, O_RDWR | O_CLOEXEC);
 	p->unique = in->unique;
 	p->got = attach(s->dev, in->unique, fd);
 	close(fd);
@@ -122,32 +112,6 @@ static bool plan_wait(struct plan *p)
 	return read(p->attached[0], &c, 1) == 1;
 }
 
-/*
- * Can the lower file system be unmounted, because there is no reference to the
- * lower file?  Mount a new one then.
- */
-static bool is_free(struct plan *p)
-{
-	char buf[LEN];
-	int fd;
-
-	if (umount(p->dir))
-		return false;
-	if (mount("lower", p->dir, "tmpfs", 0, NULL))
-		return false;
-	fd = open(p->lower, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	pattern(buf, LEN, 0, 1);
-	if (fd < 0 || write(fd, buf, LEN) != LEN)
-		return false;
-	close(fd);
-	return true;
-}
-
-static bool is_busy(struct plan *p)
-{
-	return umount(p->dir) && errno == EBUSY;
-}
-
 FIXTURE_SETUP(ownership)
 {
 	struct plan *p = &self->p;
@@ -158,11 +122,7 @@ FIXTURE_SETUP(ownership)
 	ASSERT_EQ(0, fuse_server_start(&self->s));
 	ASSERT_EQ(0, lower_make(&self->s, "f", LEN, 9));
 	ASSERT_EQ(0, pipe(p->attached));
-	strcpy(p->dir, "/tmp/own.XXXXXX");
-	ASSERT_NE(NULL, mkdtemp(p->dir));
-	snprintf(p->lower, sizeof(p->lower), "%s/lower", p->dir);
-	ASSERT_EQ(0, mount("lower", p->dir, "tmpfs", 0, NULL));
-	ASSERT_TRUE(is_free(p));
+	ASSERT_TRUE(own_fs_mount(&p->fs));
 	self->s.request = follow_plan;
 }
 
@@ -171,9 +131,8 @@ FIXTURE_TEARDOWN(ownership)
 	EXPECT_EQ(0, server_io(&self->s));
 	fuse_server_stop(&self->s);
 	/* No reference is left, whatever the test did. */
-	EXPECT_EQ(0, umount(self->p.dir));
-	umount2(self->p.dir, MNT_DETACH);
-	rmdir(self->p.dir);
+	EXPECT_TRUE(own_fs_free(&self->p.fs));
+	own_fs_end(&self->p.fs);
 }
 
 /* The open owns the lower file until its last descriptor is closed. */
@@ -186,13 +145,13 @@ TEST_F_TIMEOUT(ownership, last_close, IO_TIMEOUT)
 	fd = plan_open(&self->s);
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(0, self->p.got);
-	EXPECT_TRUE(is_busy(&self->p));
-	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 1, true));
+	EXPECT_TRUE(own_fs_busy(&self->p.fs));
+	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, OWN_FS_SEED, true));
 
 	fd2 = dup(fd);
 	close(fd);
-	EXPECT_TRUE(is_busy(&self->p));
-	EXPECT_TRUE(reads_pattern(&self->s, fd2, LEN, 1, true));
+	EXPECT_TRUE(own_fs_busy(&self->p.fs));
+	EXPECT_TRUE(reads_pattern(&self->s, fd2, LEN, OWN_FS_SEED, true));
 
 	pid = fork();
 	if (!pid) {
@@ -201,11 +160,11 @@ TEST_F_TIMEOUT(ownership, last_close, IO_TIMEOUT)
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, WUNTRACED));
 	close(fd2);
-	EXPECT_TRUE(is_busy(&self->p));
+	EXPECT_TRUE(own_fs_busy(&self->p.fs));
 	kill(pid, SIGCONT);
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
-	EXPECT_TRUE(is_free(&self->p));
+	EXPECT_TRUE(own_fs_free(&self->p.fs));
 }
 
 /* A mapping pins the lower file by itself, after the open is gone. */
@@ -220,11 +179,11 @@ TEST_F_TIMEOUT(ownership, mapping, IO_TIMEOUT)
 	ASSERT_NE(MAP_FAILED, p);
 	close(fd);
 	fuse_server_wait(&self->s, FUSE_RELEASE, 1);
-	EXPECT_TRUE(is_busy(&self->p));
-	EXPECT_EQ(-1, pattern_differs(p, LEN, 0, 1));
+	EXPECT_TRUE(own_fs_busy(&self->p.fs));
+	EXPECT_EQ(-1, pattern_differs(p, LEN, 0, OWN_FS_SEED));
 	p[0] = 'x';
 	munmap(p, LEN);
-	EXPECT_TRUE(is_free(&self->p));
+	EXPECT_TRUE(own_fs_free(&self->p.fs));
 }
 
 /* The opens of a killed process are closed like any other. */
@@ -243,10 +202,10 @@ TEST_F_TIMEOUT(ownership, client_killed, IO_TIMEOUT)
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, WUNTRACED));
 	ASSERT_TRUE(WIFSTOPPED(status));
-	EXPECT_TRUE(is_busy(&self->p));
+	EXPECT_TRUE(own_fs_busy(&self->p.fs));
 	kill(pid, SIGKILL);
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_TRUE(is_free(&self->p));
+	EXPECT_TRUE(own_fs_free(&self->p.fs));
 }
 
 /* An answer with an error releases the lower file. */
@@ -262,7 +221,7 @@ TEST_F_TIMEOUT(ownership, error, IO_TIMEOUT)
 		EXPECT_EQ(-1, plan_open(&self->s));
 		EXPECT_EQ(errors[i], errno);
 		EXPECT_EQ(0, self->p.got);
-		EXPECT_TRUE(is_free(&self->p));
+		EXPECT_TRUE(own_fs_free(&self->p.fs));
 	}
 }
 
@@ -283,7 +242,7 @@ TEST_F_TIMEOUT(ownership, enosys, IO_TIMEOUT)
 	 * kernel sends MKNOD and OPEN.
 	 */
 	EXPECT_EQ(variant->opcode != FUSE_TMPFILE, fd >= 0);
-	EXPECT_TRUE(is_free(&self->p));
+	EXPECT_TRUE(own_fs_free(&self->p.fs));
 	close(fd);
 }
 
@@ -294,7 +253,7 @@ TEST_F_TIMEOUT(ownership, short_answer, IO_TIMEOUT)
 	EXPECT_EQ(-1, plan_open(&self->s));
 	EXPECT_EQ(EIO, errno);
 	EXPECT_EQ(0, self->p.got);
-	EXPECT_TRUE(is_free(&self->p));
+	EXPECT_TRUE(own_fs_free(&self->p.fs));
 }
 
 static bool refuse_setattr(struct fuse_server *s, const struct fuse_in_header *in)
@@ -321,7 +280,7 @@ TEST_F_TIMEOUT(ownership, fails_after_answer, IO_TIMEOUT)
 		EXPECT_EQ(EIO, errno);
 	}
 	EXPECT_EQ(0, self->p.got);
-	EXPECT_TRUE(is_free(&self->p));
+	EXPECT_TRUE(own_fs_free(&self->p.fs));
 }
 
 /*
@@ -335,19 +294,19 @@ TEST_F_TIMEOUT(ownership, refused, IO_TIMEOUT)
 
 	fd = plan_open(&self->s);
 	ASSERT_LE(0, fd);
-	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 1, true));
+	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, OWN_FS_SEED, true));
 	close(fd);
 
 	/* ENOENT, EINVAL: the reference is dropped at once. */
 	out = (struct fuse_passthrough_out) {
 		.unique = self->p.unique,
-		.fd = open(self->p.lower, O_RDWR | O_CLOEXEC),
+		.fd = open(self->p.fs.path, O_RDWR | O_CLOEXEC),
 	};
 	EXPECT_EQ(ENOENT, attach_out(self->s.dev, &out));
 	out.len = 1;
 	EXPECT_EQ(EINVAL, attach_out(self->s.dev, &out));
 	close(out.fd);
-	EXPECT_TRUE(is_free(&self->p));
+	EXPECT_TRUE(own_fs_free(&self->p.fs));
 }
 
 static bool attach_twice(struct fuse_server *s, const struct fuse_in_header *in)
@@ -361,7 +320,7 @@ static bool attach_twice(struct fuse_server *s, const struct fuse_in_header *in)
 	first = lower_open(s, "f", O_RDWR);
 	p->got = attach(s->dev, in->unique, first);
 	close(first);
-	fd = open(p->lower, O_RDWR | O_CLOEXEC);
+	fd = open(p->fs.path, O_RDWR | O_CLOEXEC);
 	if (!p->got)
 		p->got = attach(s->dev, in->unique, fd);
 	close(fd);
@@ -378,7 +337,7 @@ TEST_F_TIMEOUT(ownership, twice, IO_TIMEOUT)
 	fd = plan_open(&self->s);
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(EBUSY, self->p.got);
-	EXPECT_TRUE(is_free(&self->p));
+	EXPECT_TRUE(own_fs_free(&self->p.fs));
 	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 9, true));
 	close(fd);
 }
@@ -391,7 +350,7 @@ TEST_F_TIMEOUT(ownership, server_dies, IO_TIMEOUT)
 	EXPECT_EQ(ECONNABORTED, errno);
 	EXPECT_TRUE(plan_wait(&self->p));
 	EXPECT_EQ(0, self->p.got);
-	EXPECT_TRUE(is_free(&self->p));
+	EXPECT_TRUE(own_fs_free(&self->p.fs));
 }
 
 static void blocked_open(void *arg)
@@ -414,12 +373,12 @@ TEST_F_TIMEOUT(ownership, aborted, IO_TIMEOUT)
 	ASSERT_TRUE(blocker_start(&b, blocked_open, &self->s));
 	ASSERT_TRUE(plan_wait(&self->p));
 	EXPECT_EQ(0, self->p.got);
-	EXPECT_TRUE(is_busy(&self->p));
+	EXPECT_TRUE(own_fs_busy(&self->p.fs));
 	EXPECT_EQ(-1, umount2(self->s.mnt, MNT_FORCE));
 	EXPECT_EQ(EBUSY, errno);
 	blocker_join(&b);
 	close(busy);
-	EXPECT_TRUE(is_free(&self->p));
+	EXPECT_TRUE(own_fs_free(&self->p.fs));
 }
 
 /* A killed opener waits for the answer; any answer releases the lower file. */
@@ -442,11 +401,11 @@ TEST_F_TIMEOUT(ownership, opener_killed, IO_TIMEOUT)
 		}
 		ASSERT_TRUE(plan_wait(&self->p));
 		EXPECT_EQ(0, self->p.got);
-		EXPECT_TRUE(is_busy(&self->p));
+		EXPECT_TRUE(own_fs_busy(&self->p.fs));
 		kill(pid, SIGKILL);
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		EXPECT_TRUE(WIFSIGNALED(status));
-		EXPECT_TRUE(is_free(&self->p)) TH_LOG("case %u", i);
+		EXPECT_TRUE(own_fs_free(&self->p.fs)) TH_LOG("case %u", i);
 	}
 }
 
@@ -459,10 +418,10 @@ TEST_F_TIMEOUT(ownership, outlives_mount, IO_TIMEOUT)
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, umount2(self->s.mnt, MNT_FORCE | MNT_DETACH));
 	fuse_server_die(&self->s);
-	EXPECT_TRUE(is_busy(&self->p));
-	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 1, true));
+	EXPECT_TRUE(own_fs_busy(&self->p.fs));
+	EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, OWN_FS_SEED, true));
 	close(fd);
-	EXPECT_TRUE(is_free(&self->p));
+	EXPECT_TRUE(own_fs_free(&self->p.fs));
 }
 
 /* An open that is in flight in a Unix socket stays open. */
@@ -475,10 +434,10 @@ TEST_F_TIMEOUT(ownership, in_a_socket, IO_TIMEOUT)
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sk));
 	ASSERT_TRUE(send_fd(sk[0], fd, "x"));
 	close(fd);
-	EXPECT_TRUE(is_busy(&self->p));
+	EXPECT_TRUE(own_fs_busy(&self->p.fs));
 	close(sk[0]);
 	close(sk[1]);
-	EXPECT_TRUE(is_free(&self->p));
+	EXPECT_TRUE(own_fs_free(&self->p.fs));
 }
 
 struct racer {
@@ -510,7 +469,7 @@ static void race_start(struct fuse_server *s, struct racer r[2])
 	__atomic_store_n(&race_go, 0, __ATOMIC_RELEASE);
 	for (i = 0; i < 2; i++) {
 		r[i] = (struct racer){ .s = s };
-		r[i].fd = open(p->lower, O_RDWR | O_CLOEXEC);
+		r[i].fd = open(p->fs.path, O_RDWR | O_CLOEXEC);
 		pthread_create(&r[i].thread, NULL, race_attach, &r[i]);
 	}
 }
@@ -576,15 +535,15 @@ TEST_F_TIMEOUT(ownership, attach_races_with_answer, IO_TIMEOUT)
 		ASSERT_LE(0, fd);
 		ASSERT_TRUE(plan_wait(&self->p));
 		if (self->p.got == 0) {
-			ASSERT_TRUE(is_busy(&self->p));
-			ASSERT_TRUE(reads_pattern(&self->s, fd, LEN, 1, true));
+			ASSERT_TRUE(own_fs_busy(&self->p.fs));
+			ASSERT_TRUE(reads_pattern(&self->s, fd, LEN, OWN_FS_SEED, true));
 			close(fd);
 		} else {
 			ASSERT_EQ(ENOENT, self->p.got);
-			ASSERT_TRUE(is_free(&self->p));
+			ASSERT_TRUE(own_fs_free(&self->p.fs));
 			close(fd);
 		}
-		ASSERT_TRUE(is_free(&self->p)) TH_LOG("round %d", i);
+		ASSERT_TRUE(own_fs_free(&self->p.fs)) TH_LOG("round %d", i);
 	}
 }
 
@@ -620,7 +579,7 @@ TEST_F_TIMEOUT(ownership, attach_races_with_abort, IO_TIMEOUT)
 		umount2(s.mnt, MNT_FORCE);
 		ASSERT_LE(0, race_end(r));
 		blocker_join(&b);
-		ASSERT_TRUE(is_free(&self->p)) TH_LOG("round %d", i);
+		ASSERT_TRUE(own_fs_free(&self->p.fs)) TH_LOG("round %d", i);
 		fuse_server_stop(&s);
 	}
 }
