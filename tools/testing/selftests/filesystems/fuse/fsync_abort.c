@@ -125,9 +125,7 @@ FIXTURE(fsync_flight) {
 	long long sectors;
 };
 
-FIXTURE_VARIANT(fsync_flight) { bool writeback; };
-FIXTURE_VARIANT_ADD(fsync_flight, writethrough) { .writeback = false };
-FIXTURE_VARIANT_ADD(fsync_flight, writeback) { .writeback = true };
+FIXTURE_VARIANTS_WRITEBACK(fsync_flight);
 
 static bool flight_request(struct fuse_server *s, const struct fuse_in_header *in)
 {

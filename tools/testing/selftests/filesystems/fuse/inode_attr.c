@@ -23,9 +23,7 @@ FIXTURE(inode_attr) {
 	unsigned long asked;	/* GETATTRs that the test expects */
 };
 
-FIXTURE_VARIANT(inode_attr) { bool writeback; };
-FIXTURE_VARIANT_ADD(inode_attr, writethrough) { .writeback = false };
-FIXTURE_VARIANT_ADD(inode_attr, writeback) { .writeback = true };
+FIXTURE_VARIANTS_WRITEBACK(inode_attr);
 
 FIXTURE_SETUP(inode_attr)
 {

@@ -22,9 +22,7 @@ FIXTURE(inode_set) {
 	unsigned long requests;
 };
 
-FIXTURE_VARIANT(inode_set) { bool writeback; };
-FIXTURE_VARIANT_ADD(inode_set, writethrough) { .writeback = false };
-FIXTURE_VARIANT_ADD(inode_set, writeback) { .writeback = true };
+FIXTURE_VARIANTS_WRITEBACK(inode_set);
 
 FIXTURE_SETUP(inode_set)
 {

@@ -38,11 +38,6 @@ int files_attached(struct fuse_server *s);
 /* Descriptor of a lower file, symlinks included, that allows nothing but to attach. */
 int lower_opath(struct fuse_server *s, const char *name);
 
-/* The kernel knows the name from now on.  0 or -1. */
-int lookup(struct fuse_server *s, const char *name);
-/* Make the kernel forget a name, and the inode with it if nobody uses that. */
-int forget_dentry(struct fuse_server *s, const char *name);
-
 /* Open "f" through the mount. */
 int open_f(struct fuse_server *s, int flags);
 /* errno of such an open, or 0. */

@@ -74,6 +74,31 @@ char *fuse_path(struct fuse_server *s, const char *name)
 	return path;
 }
 
+int lookup(struct fuse_server *s, const char *name)
+{
+	struct stat st;
+
+	return lstat(fuse_path(s, name), &st);
+}
+
+int forget_dentry(struct fuse_server *s, const char *name)
+{
+	struct fuse_notify_inval_entry_out e = {
+		.parent = FUSE_ROOT_ID,
+		.namelen = strlen(name),
+	};
+	char buf[256];
+	struct fuse_out_header h = {
+		.error = FUSE_NOTIFY_INVAL_ENTRY,
+		.len = sizeof(h) + sizeof(e) + e.namelen + 1,
+	};
+
+	memcpy(buf, &h, sizeof(h));
+	memcpy(buf + sizeof(h), &e, sizeof(e));
+	strcpy(buf + sizeof(h) + sizeof(e), name);
+	return write(s->dev, buf, h.len) == (ssize_t)h.len ? 0 : errno;
+}
+
 unsigned char pattern_at(off_t off, unsigned int seed)
 {
 	return 1 + (off * 7 + (off >> 8) * 13 + (off >> 16) * 29 + seed * 101) % 251;

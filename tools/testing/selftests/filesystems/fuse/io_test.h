@@ -46,6 +46,11 @@ int lower_open(struct fuse_server *s, const char *name, int flags);
 char *lower_path(struct fuse_server *s, const char *name);
 char *fuse_path(struct fuse_server *s, const char *name);
 
+/* The kernel knows the name from now on.  0 or -1. */
+int lookup(struct fuse_server *s, const char *name);
+/* Make the kernel forget a name, and the inode with it if nobody uses that. */
+int forget_dentry(struct fuse_server *s, const char *name);
+
 /* The byte at file offset @off of pattern @seed; never 0. */
 unsigned char pattern_at(off_t off, unsigned int seed);
 void pattern(void *buf, size_t len, off_t off, unsigned int seed);
@@ -111,5 +116,11 @@ FIXTURE_VARIANT(fixture) { enum fuse_server_open how; };		\
 FIXTURE_VARIANT_ADD(fixture, passthrough) { .how = OPEN_PASSTHROUGH };	\
 FIXTURE_VARIANT_ADD(fixture, cached) { .how = OPEN_CACHED };		\
 FIXTURE_VARIANT_ADD(fixture, direct) { .how = OPEN_DIRECT }
+
+/* Without and with FUSE_WRITEBACK_CACHE, as variants of a fixture */
+#define FIXTURE_VARIANTS_WRITEBACK(fixture)				\
+FIXTURE_VARIANT(fixture) { bool writeback; };				\
+FIXTURE_VARIANT_ADD(fixture, writethrough) { .writeback = false };	\
+FIXTURE_VARIANT_ADD(fixture, writeback) { .writeback = true }
 
 #endif /* _SELFTESTS_FUSE_IO_TEST_H */
