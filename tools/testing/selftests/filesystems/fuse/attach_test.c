@@ -10,9 +10,32 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+int ioctl_errno(int dev, unsigned long cmd, const void *arg)
+{
+	return ioctl(dev, cmd, arg) ? errno : 0;
+}
+
+int ioctl_unreadable(int dev, unsigned long cmd, const void *arg, size_t len)
+{
+	char *edge = (char *)pages(2 * PAGE) + PAGE;
+	int err;
+
+	munmap(edge, PAGE);
+	/* All but the last byte is readable. */
+	memcpy(edge - len + 1, arg, len - 1);
+
+	err = ioctl_errno(dev, cmd, NULL);
+	if (err == EFAULT)
+		err = ioctl_errno(dev, cmd, edge - len + 1);
+	if (err == EFAULT)
+		err = ioctl_errno(dev, cmd, (void *)-4096L);
+	munmap(edge - PAGE, PAGE);
+	return err;
+}
+
 int attach_out(int dev, const struct fuse_passthrough_out *out)
 {
-	return ioctl(dev, FUSE_DEV_IOC_PASSTHROUGH_OPEN, out) ? errno : 0;
+	return ioctl_errno(dev, FUSE_DEV_IOC_PASSTHROUGH_OPEN, out);
 }
 
 int attach(int dev, uint64_t unique, int fd)
@@ -68,6 +91,59 @@ int clone_dev(int dev)
 		fd = -1;
 	}
 	return fd;
+}
+
+int serve_attempts(struct fuse_server *s, struct attempt *a, size_t len,
+		   size_t other_len)
+{
+	int err;
+
+	a->dev = -1;
+	s->arg = a;
+	err = fuse_server_start(s);
+	if (err)
+		return err;
+	if (lower_make(s, "f", len, 1) || lower_make(s, "other", other_len, 2) ||
+	    lookup(s, "."))
+		return -EIO;
+	return s->init_flags & FUSE_PASSTHROUGH ? 0 : -EPERM;
+}
+
+int attempt_dev(struct fuse_server *s)
+{
+	struct attempt *a = s->arg;
+
+	return a->dev < 0 ? s->dev : a->dev;
+}
+
+bool try_attach(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	struct attempt *a = s->arg;
+	struct fuse_passthrough_out out = a->t->out;
+
+	if (in->opcode != (uint32_t)a->opcode)
+		return false;
+	out.unique += in->unique;
+	out.fd = a->t->lower(s);
+	a->fd = out.fd;
+	a->got = attach_out(attempt_dev(s), &out);
+	close(out.fd);
+	return false;
+}
+
+bool lower_missing(const struct trial *t, int fd)
+{
+	return fd < 0 && t->lower != minus_one && t->lower != minus_two;
+}
+
+void switch_dev(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	struct attempt *a = s->arg;
+	int dev = s->dev;
+
+	fuse_server_reply(s, in->unique, -EIO, NULL, 0);
+	s->dev = a->dev;
+	a->dev = dev;
 }
 
 bool reads_pattern(struct fuse_server *s, int fd, size_t len, unsigned int seed,
@@ -154,4 +230,12 @@ void wait_for_close(void)
 {
 	while (!__atomic_load_n(&device_closed, __ATOMIC_ACQUIRE))
 		sched_yield();
+}
+
+bool die_at_statfs(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	if (in->opcode != FUSE_STATFS)
+		return false;
+	close_device(s);
+	return true;
 }

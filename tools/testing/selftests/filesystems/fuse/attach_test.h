@@ -10,6 +10,14 @@
 
 #include "lower_test.h"
 
+/* Returns 0 or a positive errno. */
+int ioctl_errno(int dev, unsigned long cmd, const void *arg);
+/*
+ * The same with pointers from which @len bytes cannot be read: EFAULT, unless
+ * one of them gives another result.
+ */
+int ioctl_unreadable(int dev, unsigned long cmd, const void *arg, size_t len);
+
 /* FUSE_DEV_IOC_PASSTHROUGH_OPEN. Returns 0 or a positive errno. */
 int attach_out(int dev, const struct fuse_passthrough_out *out);
 int attach(int dev, uint64_t unique, int fd);
@@ -28,6 +36,44 @@ int open_as(struct fuse_server *s, int opcode);
 
 /* A second descriptor of the same connection, or -1. */
 int clone_dev(int dev);
+
+/* What to attach while a request waits for its answer, and the expected result */
+struct trial {
+	const char *what;
+	int want;			/* 0 or an errno */
+	int (*lower)(struct fuse_server *s);
+	int flags;			/* of the client's open */
+	/* unique is added to the right one; fd is that of lower() */
+	union {
+		struct fuse_passthrough_out out;
+		struct fuse_passthrough_inode in;
+	};
+};
+
+struct attempt {
+	const struct trial *t;
+	int opcode;			/* of the request */
+	int got;
+	int dev;			/* to ask at; -1: the server's */
+	int fd;
+	int given;			/* a descriptor for lower() */
+	struct own_fs *fs;		/* for lower(), too */
+	uint64_t last;			/* unique of the last request */
+};
+
+/*
+ * Start a server whose requests see @a, with the lower files "f" of pattern 1
+ * and "other" of pattern 2.  Returns 0 or a negative errno.
+ */
+int serve_attempts(struct fuse_server *s, struct attempt *a, size_t len,
+		   size_t other_len);
+int attempt_dev(struct fuse_server *s);
+/* A request() that makes the attempt by FUSE_DEV_IOC_PASSTHROUGH_OPEN */
+bool try_attach(struct fuse_server *s, const struct fuse_in_header *in);
+/* Could lower() not open a file that it was to open? */
+bool lower_missing(const struct trial *t, int fd);
+/* Answer this request, and read the next one from the other device. */
+void switch_dev(struct fuse_server *s, const struct fuse_in_header *in);
 
 /*
  * Read @len bytes of pattern @seed through @fd: the server gets no READ if
@@ -49,5 +95,7 @@ int receive_fd(int sock, char *text, size_t len);
 /* The server's last device is closed, in the thread that serves, which ends. */
 void close_device(struct fuse_server *s);
 void wait_for_close(void);
+/* A request() that does so at STATFS */
+bool die_at_statfs(struct fuse_server *s, const struct fuse_in_header *in);
 
 #endif /* _SELFTESTS_FUSE_ATTACH_TEST_H */

@@ -4,7 +4,6 @@
  * does not invalidate attributes that it does not affect.
  */
 #define _GNU_SOURCE
-
 #include "attr_test.h"
 #include "../../kselftest_harness.h"
 

@@ -18,7 +18,7 @@ int id_open(int dev, int fd)
 
 int id_close(int dev, uint32_t id)
 {
-	return ioctl(dev, FUSE_DEV_IOC_BACKING_CLOSE, &id) ? errno : 0;
+	return ioctl_errno(dev, FUSE_DEV_IOC_BACKING_CLOSE, &id);
 }
 
 int id_of(struct fuse_server *s, const char *name, int flags)

@@ -516,14 +516,6 @@ TEST_F_TIMEOUT(inode_attr, rights_of_walk, IO_TIMEOUT)
 	EXPECT_EQ(requests, fuse_server_requests(s));
 }
 
-static bool die_at_statfs(struct fuse_server *s, const struct fuse_in_header *in)
-{
-	if (in->opcode != FUSE_STATFS)
-		return false;
-	close_device(s);
-	return true;
-}
-
 /*
  * After an abort, and after the last device was closed, attached inodes answer
  * ENOTCONN, to stats and to permission checks.

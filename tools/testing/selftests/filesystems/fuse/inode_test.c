@@ -12,7 +12,23 @@
 
 int inode_ioctl(int dev, const struct fuse_passthrough_inode *in)
 {
-	return ioctl(dev, FUSE_DEV_IOC_PASSTHROUGH_INODE, in) ? errno : 0;
+	return ioctl_errno(dev, FUSE_DEV_IOC_PASSTHROUGH_INODE, in);
+}
+
+bool try_inode(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	struct attempt *a = s->arg;
+	struct fuse_passthrough_inode arg = a->t->in;
+
+	if (in->opcode != (uint32_t)a->opcode)
+		return false;
+	a->last = in->unique;
+	arg.unique += in->unique;
+	arg.fd = a->t->lower(s);
+	a->fd = arg.fd;
+	a->got = inode_ioctl(attempt_dev(s), &arg);
+	close(arg.fd);
+	return false;
 }
 
 int inode_attach_fd(struct fuse_server *s, const char *name, int fd, uint64_t ops)

@@ -17,6 +17,8 @@
 
 /* FUSE_DEV_IOC_PASSTHROUGH_INODE.  0 or a positive errno. */
 int inode_ioctl(int dev, const struct fuse_passthrough_inode *in);
+/* A request() that makes an attempt with it */
+bool try_inode(struct fuse_server *s, const struct fuse_in_header *in);
 /* By nodeid: attach the lower file @name, or another one, by its descriptor. */
 int inode_attach(struct fuse_server *s, const char *name, uint64_t ops);
 int inode_attach_fd(struct fuse_server *s, const char *name, int fd, uint64_t ops);

@@ -48,6 +48,11 @@ int minus_one(struct fuse_server *s)
 	return -1;
 }
 
+int minus_two(struct fuse_server *s)
+{
+	return -2;
+}
+
 int directory(struct fuse_server *s)
 {
 	return lower_open(s, ".", O_RDONLY);

@@ -17,6 +17,7 @@ int other_path(struct fuse_server *s);
 /* Numbers of no open file */
 int closed(struct fuse_server *s);
 int minus_one(struct fuse_server *s);
+int minus_two(struct fuse_server *s);
 
 /* Descriptors of files that cannot be lower files of an open, or -1 */
 int directory(struct fuse_server *s);
