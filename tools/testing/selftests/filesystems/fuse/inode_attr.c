@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Attributes of an inode that has GETATTR attached: those of the lower file at each
- * stat, without a request, and by them the client's rights.
+ * stat, without a request.
  */
 #define _GNU_SOURCE
-#include <grp.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/xattr.h>
 
+#include "attr_test.h"
 #include "inode_test.h"
 #include "../../kselftest_harness.h"
 
 #define LEN	(4 * PAGE)
-#define MAPPED	2000
-#define INNER	100000	/* first id, outside, of a user namespace */
 
 FIXTURE(inode_attr) {
 	struct fuse_server s;
@@ -30,26 +25,9 @@ FIXTURE_SETUP(inode_attr)
 	struct fuse_server *s = &self->s;
 
 	s->writeback = variant->writeback;
-	s->permissions = true;
-	s->how = OPEN_CACHED;
-	ASSERT_EQ(0, fuse_server_start(s));
-	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
-	ASSERT_EQ(0, lower_make(s, "f", LEN, 1));
-	ASSERT_EQ(0, mkdirat(s->dirfd, "d", 0755));
-	ASSERT_EQ(0, lower_make(s, "d/g", LEN, 2));
-	ASSERT_EQ(0, symlinkat("f", s->dirfd, "l"));
+	ASSERT_EQ(0, serve_tree(s, LEN));
 	self->buf = pages(2 * LEN);
 	ASSERT_NE(NULL, self->buf);
-
-	s->new_ops = OP(GETATTR);
-	ASSERT_EQ(0, lookup(s, "."));
-	ASSERT_EQ(0, inode_attach(s, ".", OP(GETATTR)));
-	ASSERT_EQ(0, lookup(s, "f"));
-	ASSERT_EQ(0, lookup(s, "d"));
-	ASSERT_EQ(0, lookup(s, "d/g"));
-	ASSERT_EQ(0, lookup(s, "l"));
-	ASSERT_EQ(0, s->inode_error);
-	ASSERT_EQ(5, inodes_attached(s));
 	self->asked = fuse_server_count(s, FUSE_GETATTR);
 }
 
@@ -57,11 +35,6 @@ FIXTURE_TEARDOWN(inode_attr)
 {
 	EXPECT_EQ(self->asked, fuse_server_count(&self->s, FUSE_GETATTR));
 	fuse_server_stop(&self->s);
-}
-
-static bool same_time(struct timespec a, struct timespec b)
-{
-	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
 }
 
 static bool same_stat(const struct stat *a, const struct stat *b)
@@ -101,13 +74,6 @@ static bool stat_is_lower(struct fuse_server *s, const char *name)
 			stx.stx_mtime.tv_nsec == (unsigned int)low.st_mtim.tv_nsec &&
 			stx.stx_ino == st.st_ino;
 	return ok;
-}
-
-static void make_old(struct fuse_server *s, const char *name)
-{
-	struct timespec ts[2] = { { .tv_sec = 1000 }, { .tv_sec = 2000 } };
-
-	utimensat(s->dirfd, name, ts, AT_SYMLINK_NOFOLLOW);
 }
 
 /*
@@ -317,23 +283,6 @@ static bool lie(struct fuse_server *s, const struct fuse_in_header *in)
 	return false;
 }
 
-/* Can this user open the file, read-only, and does the server hear of it only then? */
-static int open_by(struct fuse_server *s, const char *name, uid_t uid, gid_t gid,
-		   int flags)
-{
-	unsigned long opens = fuse_server_count(s, FUSE_OPEN);
-	int fd, err;
-
-	thread_become(uid, gid);
-	fd = open(fuse_path(s, name), flags | O_CLOEXEC);
-	err = fd < 0 ? errno : 0;
-	thread_become_root();
-	close(fd);
-	if (fuse_server_count(s, FUSE_OPEN) - opens != !err)
-		return -1;
-	return err;
-}
-
 /* Attributes in later answers, of LOOKUP and SETATTR, change nothing. */
 TEST_F_TIMEOUT(inode_attr, answers_ignored, IO_TIMEOUT)
 {
@@ -447,75 +396,6 @@ TEST_F_TIMEOUT(inode_attr, no_link_frees, IO_TIMEOUT)
 	own_fs_end(&fs);
 }
 
-/* A chmod and a chown below are in the next permission check, of opens and of access(2). */
-TEST_F_TIMEOUT(inode_attr, rights_of_file, IO_TIMEOUT)
-{
-	struct fuse_server *s = &self->s;
-	int dirfd = s->dirfd, i;
-
-	for (i = 0; i < 3; i++) {
-		ASSERT_EQ(0, fchownat(dirfd, "f", 0, 0, 0));
-		ASSERT_EQ(0, fchmodat(dirfd, "f", 0600, 0));
-		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_RDONLY));
-		EXPECT_EQ(EACCES, open_by(s, "f", OTHER, GROUP, O_RDONLY));
-		ASSERT_EQ(0, fchmodat(dirfd, "f", 0604, 0));
-		EXPECT_EQ(0, open_by(s, "f", USER, USER, O_RDONLY));
-		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_RDWR));
-		ASSERT_EQ(0, fchownat(dirfd, "f", USER, GROUP, 0));
-		EXPECT_EQ(0, open_by(s, "f", USER, USER, O_RDWR));
-		EXPECT_EQ(EACCES, open_by(s, "f", OTHER, GROUP, O_RDONLY));
-		ASSERT_EQ(0, fchmodat(dirfd, "f", 0460, 0));
-		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_WRONLY));
-		EXPECT_EQ(0, open_by(s, "f", OTHER, GROUP, O_RDWR));
-		EXPECT_EQ(EACCES, open_by(s, "f", OTHER, OTHER, O_RDONLY));
-		ASSERT_EQ(0, fchownat(dirfd, "f", OTHER, 0, 0));
-		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_RDONLY));
-		EXPECT_EQ(0, open_by(s, "f", OTHER, GROUP, O_RDONLY));
-	}
-}
-
-/* Of a user, with effective ids, as open has it. */
-static int access_by(struct fuse_server *s, const char *name, uid_t uid, int mode)
-{
-	int err;
-
-	thread_become(uid, uid);
-	err = syscall(SYS_faccessat2, AT_FDCWD, fuse_path(s, name), mode, AT_EACCESS) ?
-		errno : 0;
-	thread_become_root();
-	return err;
-}
-
-/*
- * A path that leads through attached directories is walked by the rights that the
- * lower ones have at that moment, with every name cached.
- */
-TEST_F_TIMEOUT(inode_attr, rights_of_walk, IO_TIMEOUT)
-{
-	struct fuse_server *s = &self->s;
-	unsigned long requests = fuse_server_requests(s);
-	int i;
-
-	for (i = 0; i < 20; i++) {
-		ASSERT_EQ(0, fchmodat(s->dirfd, "d", 0755, 0));
-		EXPECT_EQ(0, access_by(s, "d/g", USER, R_OK));
-		EXPECT_EQ(0, access_by(s, "d/g", USER, R_OK));
-		ASSERT_EQ(0, fchmodat(s->dirfd, "d", 0700, 0));
-		EXPECT_EQ(EACCES, access_by(s, "d/g", USER, R_OK));
-		ASSERT_EQ(0, fchmodat(s->dirfd, "d", 0701, 0));
-		EXPECT_EQ(0, access_by(s, "d/g", USER, F_OK));
-		ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0700, 0));
-		EXPECT_EQ(EACCES, access_by(s, "d/g", USER, F_OK));
-		ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
-		ASSERT_EQ(0, fchmodat(s->dirfd, "d", 0611, 0));
-		EXPECT_EQ(0, access_by(s, "d/g", USER, F_OK));
-		ASSERT_EQ(0, fchownat(s->dirfd, "d", USER, 0, 0));
-		EXPECT_EQ(EACCES, access_by(s, "d/g", USER, F_OK));
-		ASSERT_EQ(0, fchownat(s->dirfd, "d", 0, 0, 0));
-	}
-	EXPECT_EQ(requests, fuse_server_requests(s));
-}
-
 /*
  * After an abort, and after the last device was closed, attached inodes answer
  * ENOTCONN, to stats and to permission checks.
@@ -563,198 +443,6 @@ TEST_F_TIMEOUT(inode_attr, not_connected, IO_TIMEOUT)
 	close(busy);
 }
 
-/* Access control lists of the lower file system. */
-struct acl_entry {
-	uint16_t tag, perm;
-	uint32_t id;
-};
-
-enum { ACL_USER_OBJ = 1, ACL_USER = 2, ACL_GROUP_OBJ = 4, ACL_MASK = 16, ACL_OTHER = 32 };
-
-/* @uid may have @perm, whoever is in the group nothing, all others nothing. */
-static int lower_acl(struct fuse_server *s, const char *name, uid_t uid, int perm)
-{
-	struct {
-		uint32_t version;
-		struct acl_entry e[5];
-	} acl = { 2, {
-		{ ACL_USER_OBJ, 7, -1 }, { ACL_USER, perm, uid },
-		{ ACL_GROUP_OBJ, 0, -1 }, { ACL_MASK, 7, -1 }, { ACL_OTHER, 0, -1 },
-	} };
-
-	return setxattr(lower_path(s, name), "system.posix_acl_access", &acl,
-			sizeof(acl), 0) ? errno : 0;
-}
-
-static int lower_no_acl(struct fuse_server *s, const char *name)
-{
-	return removexattr(lower_path(s, name), "system.posix_acl_access") ? errno : 0;
-}
-
-static void init_acl(struct fuse_server *s, struct fuse_init_out *out)
-{
-	out->flags |= FUSE_POSIX_ACL;
-}
-
-FIXTURE(inode_acl) {
-	struct fuse_server s;
-};
-
-FIXTURE_VARIANT(inode_acl) { bool posix_acl; };
-FIXTURE_VARIANT_ADD(inode_acl, negotiated) { .posix_acl = true };
-FIXTURE_VARIANT_ADD(inode_acl, not_negotiated) { .posix_acl = false };
-
-FIXTURE_SETUP(inode_acl)
-{
-	struct fuse_server *s = &self->s;
-	int err;
-
-	s->permissions = true;
-	s->xattrs = true;
-	if (variant->posix_acl)
-		s->init = init_acl;
-	ASSERT_EQ(0, fuse_server_start(s));
-	s->how = OPEN_CACHED;
-	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
-	ASSERT_EQ(0, lower_make(s, "f", LEN, 1));
-	ASSERT_EQ(0, mkdirat(s->dirfd, "d", 0700));
-	ASSERT_EQ(0, lower_make(s, "d/g", LEN, 1));
-	ASSERT_EQ(0, fchmodat(s->dirfd, "f", 0600, 0));
-	err = lower_acl(s, "f", USER, 4);
-	if (err) {
-		ASSERT_EQ(EOPNOTSUPP, err);
-		SKIP(return, "has no ACLs");
-	}
-	ASSERT_EQ(0, lower_no_acl(s, "f"));
-	ASSERT_EQ(0, fchmodat(s->dirfd, "f", 0600, 0));
-	s->new_ops = OP(GETATTR);
-	ASSERT_EQ(0, lookup(s, "."));
-	ASSERT_EQ(0, inode_attach(s, ".", OP(GETATTR)));
-	ASSERT_EQ(0, lookup(s, "f"));
-	ASSERT_EQ(0, lookup(s, "d"));
-	ASSERT_EQ(0, lookup(s, "d/g"));
-	ASSERT_EQ(4, inodes_attached(s));
-}
-
-FIXTURE_TEARDOWN(inode_acl)
-{
-	EXPECT_EQ(0, fuse_server_count(&self->s, FUSE_GETXATTR));
-	fuse_server_stop(&self->s);
-}
-
-/*
- * The access control list of the lower file decides, from setfacl below on and no
- * longer; no one gets in by the group bits that are its mask.  Nobody is asked.
- */
-TEST_F_TIMEOUT(inode_acl, rights_of_file, IO_TIMEOUT)
-{
-	struct fuse_server *s = &self->s;
-	int i;
-
-	ASSERT_EQ(0, fchownat(s->dirfd, "f", 0, GROUP, 0));
-	for (i = 0; i < 3; i++) {
-		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_RDONLY));
-		ASSERT_EQ(0, lower_acl(s, "f", USER, 4));
-		EXPECT_EQ(0, open_by(s, "f", USER, USER, O_RDONLY));
-		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_RDWR));
-		EXPECT_EQ(EACCES, open_by(s, "f", OTHER, OTHER, O_RDONLY));
-		EXPECT_EQ(EACCES, open_by(s, "f", OTHER, GROUP, O_RDONLY));
-		ASSERT_EQ(0, lower_acl(s, "f", USER, 6));
-		EXPECT_EQ(0, open_by(s, "f", USER, USER, O_RDWR));
-		ASSERT_EQ(0, lower_acl(s, "f", OTHER, 6));
-		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_RDONLY));
-		EXPECT_EQ(0, open_by(s, "f", OTHER, OTHER, O_RDWR));
-		ASSERT_EQ(0, lower_no_acl(s, "f"));
-		ASSERT_EQ(0, fchmodat(s->dirfd, "f", 0600, 0));
-		EXPECT_EQ(EACCES, open_by(s, "f", OTHER, OTHER, O_RDONLY));
-	}
-}
-
-/* So it does for a directory on the way, with every name cached. */
-TEST_F_TIMEOUT(inode_acl, rights_of_walk, IO_TIMEOUT)
-{
-	struct fuse_server *s = &self->s;
-	int i;
-
-	ASSERT_EQ(0, fchownat(s->dirfd, "d", 0, GROUP, 0));
-	for (i = 0; i < 10; i++) {
-		EXPECT_EQ(EACCES, access_by(s, "d/g", USER, F_OK));
-		ASSERT_EQ(0, lower_acl(s, "d", USER, 1));
-		EXPECT_EQ(0, access_by(s, "d/g", USER, F_OK));
-		EXPECT_EQ(EACCES, access_by(s, "d/g", OTHER, F_OK));
-		EXPECT_EQ(EACCES, access_by(s, "d/g", GROUP, F_OK));
-		ASSERT_EQ(0, lower_acl(s, "d", USER, 0));
-		EXPECT_EQ(EACCES, access_by(s, "d/g", USER, F_OK));
-		ASSERT_EQ(0, lower_no_acl(s, "d"));
-		ASSERT_EQ(0, fchmodat(s->dirfd, "d", 0700, 0));
-	}
-}
-
-/* A FUSE mount of its own kind for each test, all of "f" on the server. */
-FIXTURE(inode_ids) {
-	struct fuse_server s;
-};
-
-FIXTURE_SETUP(inode_ids)
-{
-	self->s.permissions = true;
-	ASSERT_EQ(0, chmod("/dev/fuse", 0666));
-}
-
-FIXTURE_TEARDOWN(inode_ids)
-{
-}
-
-/* Without default_permissions the server checks, whatever the lower mode says. */
-TEST_F_TIMEOUT(inode_ids, server_checks, IO_TIMEOUT)
-{
-	struct fuse_server *s = &self->s;
-
-	s->permissions = false;
-	ASSERT_EQ(0, fuse_server_start(s));
-	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0700, 0));
-	ASSERT_EQ(0, lower_make(s, "f", LEN, 1));
-	ASSERT_EQ(0, fchmodat(s->dirfd, "f", 0600, 0));
-	s->new_ops = OP(GETATTR);
-	s->how = OPEN_CACHED;
-	ASSERT_EQ(0, lookup(s, "f"));
-	ASSERT_EQ(0, inode_attach(s, ".", OP(GETATTR)));
-	ASSERT_EQ(2, inodes_attached(s));
-	EXPECT_EQ(0, open_by(s, "f", USER, USER, O_RDWR));
-	fuse_server_stop(s);
-}
-
-/* Whether a file may be executed at all is for its lower mode to say there, at once. */
-TEST_F_TIMEOUT(inode_ids, exec_bit, IO_TIMEOUT)
-{
-	struct fuse_server *s = &self->s;
-	int i;
-
-	s->permissions = false;
-	ASSERT_EQ(0, fuse_server_start(s));
-	ASSERT_EQ(0, lower_make(s, "f", LEN, 1));
-	s->new_ops = OP(GETATTR);
-	ASSERT_EQ(0, lookup(s, "f"));
-	ASSERT_EQ(1, inodes_attached(s));
-	for (i = 0; i < 5; i++) {
-		char *argv[] = { "f", NULL };
-		int status;
-		pid_t pid;
-
-		ASSERT_EQ(0, fchmodat(s->dirfd, "f", i & 1 ? 0755 : 0644, 0));
-		pid = fork();
-		if (!pid) {
-			execv(fuse_path(s, "f"), argv);
-			_exit(errno);
-		}
-		ASSERT_EQ(pid, waitpid(pid, &status, 0));
-		/* What is there is no program. */
-		EXPECT_EQ(i & 1 ? ENOEXEC : EACCES, WEXITSTATUS(status));
-	}
-	EXPECT_EQ(0, fuse_server_count(s, FUSE_GETATTR));
-	fuse_server_stop(s);
-}
-
 static void init_auto_inval(struct fuse_server *s, struct fuse_init_out *out)
 {
 	out->flags |= FUSE_AUTO_INVAL_DATA;
@@ -773,6 +461,21 @@ static void write_100(void *arg)
 		abort();
 }
 
+/* A cached write, by servers of the test's own */
+FIXTURE(inode_page) {
+	struct cached_write w;
+};
+
+FIXTURE_SETUP(inode_page)
+{
+	self->w.buf = pages(PAGE);
+	ASSERT_NE(NULL, self->w.buf);
+}
+
+FIXTURE_TEARDOWN(inode_page)
+{
+}
+
 static void stat_f(void *arg)
 {
 	struct stat st;
@@ -785,9 +488,8 @@ static void stat_f(void *arg)
  * cached writer whose WRITE is in flight: read again, it would lack the writer's
  * data for good.
  */
-TEST_F_TIMEOUT(inode_ids, page_of_write, IO_TIMEOUT)
+TEST_F_TIMEOUT(inode_page, page_of_write, IO_TIMEOUT)
 {
-	struct cached_write w = { .buf = pages(PAGE) };
 	struct blocker writer, b;
 	char *map;
 	int i;
@@ -799,16 +501,16 @@ TEST_F_TIMEOUT(inode_ids, page_of_write, IO_TIMEOUT)
 		ASSERT_EQ(0, fuse_server_start(&s));
 		ASSERT_EQ(0, lower_make(&s, "f", LEN, 1));
 		s.new_ops = OP(GETATTR);
-		w.fd = fs_open(&s, OPEN_CACHED, "f", O_RDWR);
-		ASSERT_LE(0, w.fd);
+		self->w.fd = fs_open(&s, OPEN_CACHED, "f", O_RDWR);
+		ASSERT_LE(0, self->w.fd);
 		ASSERT_EQ(1, inodes_attached(&s));
-		ASSERT_EQ(LEN, size_of(w.fd));
-		map = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, w.fd, 0);
+		ASSERT_EQ(LEN, size_of(self->w.fd));
+		map = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, self->w.fd, 0);
 		ASSERT_NE(MAP_FAILED, map);
 		EXPECT_EQ(-1, pattern_differs(map, PAGE, 0, 1));
-		pattern(w.buf, 100, 0, 2);
+		pattern(self->w.buf, 100, 0, 2);
 		fuse_server_hold(&s, pattern_at(99, 2));
-		ASSERT_TRUE(blocker_start(&writer, write_100, &w));
+		ASSERT_TRUE(blocker_start(&writer, write_100, &self->w));
 		fuse_server_wait_held(&s, 1);
 		make_old(&s, "f");
 		ASSERT_EQ(0, truncate(lower_path(&s, "f"), LEN + i));
@@ -821,185 +523,9 @@ TEST_F_TIMEOUT(inode_ids, page_of_write, IO_TIMEOUT)
 		EXPECT_EQ(-1, pattern_differs(map, 100, 0, 2)) TH_LOG("case %d", i);
 		EXPECT_EQ(-1, lower_differs(&s, "f", 0, 100, 2));
 		munmap(map, PAGE);
-		close(w.fd);
+		close(self->w.fd);
 		fuse_server_stop(&s);
 	}
-}
-
-/*
- * In a sticky directory who may remove a file is told by its lower owner, from a
- * chown below on.
- */
-TEST_F_TIMEOUT(inode_ids, sticky, IO_TIMEOUT)
-{
-	struct fuse_server *s = &self->s;
-	int i, err;
-
-	ASSERT_EQ(0, fuse_server_start(s));
-	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
-	ASSERT_EQ(0, mkdirat(s->dirfd, "d", 0755));
-	s->new_ops = OP(GETATTR);
-	ASSERT_EQ(0, lookup(s, "d"));
-	ASSERT_EQ(0, fchmodat(s->dirfd, "d", 01777, 0));
-	for (i = 0; i < 2; i++) {
-		ASSERT_EQ(0, lower_make(s, "d/g", LEN, 1));
-		ASSERT_EQ(0, fchownat(s->dirfd, "d/g", i ? OTHER : USER, 0, 0));
-		ASSERT_EQ(0, lookup(s, "d/g"));
-		ASSERT_EQ(0, fchownat(s->dirfd, "d/g", i ? USER : OTHER, 0, 0));
-		thread_become(USER, USER);
-		err = unlink(fuse_path(s, "d/g")) ? errno : 0;
-		thread_become_root();
-		EXPECT_EQ(i ? 0 : EPERM, err);
-		EXPECT_EQ(i, fuse_server_count(s, FUSE_UNLINK));
-	}
-	fuse_server_stop(s);
-}
-
-/*
- * On an idmapped lower mount owners are shown and compared as that mount maps
- * them, from a chown below on.
- */
-TEST_F_TIMEOUT(inode_ids, idmapped_lower, IO_TIMEOUT)
-{
-	char at[] = "/tmp/idmap.XXXXXX", path[64];
-	struct fuse_server *s = &self->s;
-	struct stat st;
-	int err, i;
-
-	ASSERT_EQ(0, fuse_server_start(s));
-	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
-	ASSERT_EQ(0, lower_make(s, "f", LEN, 1));
-	ASSERT_NE(NULL, mkdtemp(at));
-	err = idmapped(s->dirfd, at, USER, MAPPED);
-	if (err) {
-		EXPECT_EQ(EINVAL, err);
-		fuse_server_stop(s);
-		rmdir(at);
-		SKIP(return, "idmapped_lower");
-	}
-	snprintf(path, sizeof(path), "%s/f", at);
-	fuse_server_node(s, "f")->ops = OP(GETATTR);
-	fuse_server_node(s, "f")->lower = path;
-	s->how = OPEN_CACHED;
-	ASSERT_EQ(0, fchmodat(s->dirfd, "f", 0600, 0));
-	ASSERT_EQ(0, lookup(s, "f"));
-	for (i = 0; i < 3; i++) {
-		ASSERT_EQ(0, fchownat(s->dirfd, "f", USER, USER, 0));
-		ASSERT_EQ(0, stat(fuse_path(s, "f"), &st));
-		EXPECT_EQ(MAPPED, st.st_uid);
-		EXPECT_EQ(MAPPED, st.st_gid);
-		EXPECT_EQ(0, open_by(s, "f", MAPPED, MAPPED, O_RDWR));
-		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_RDONLY));
-		ASSERT_EQ(0, fchownat(s->dirfd, "f", 0, 0, 0));
-		EXPECT_EQ(EACCES, open_by(s, "f", MAPPED, MAPPED, O_RDONLY));
-		/* Whom the mount does not map is nobody, and not the client. */
-		ASSERT_EQ(0, fchownat(s->dirfd, "f", OTHER, OTHER, 0));
-		EXPECT_EQ(EACCES, open_by(s, "f", OTHER, OTHER, O_RDONLY));
-		EXPECT_EQ(EACCES, open_by(s, "f", 65534, 65534, O_RDONLY));
-		ASSERT_EQ(0, stat(fuse_path(s, "f"), &st));
-		EXPECT_EQ(65534, st.st_uid);
-		EXPECT_EQ(65534, st.st_gid);
-		/* Nor is such a file written to, by anybody. */
-		ASSERT_EQ(0, fchmodat(s->dirfd, "f", 0666, 0));
-		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_WRONLY));
-		EXPECT_EQ(0, open_by(s, "f", USER, USER, O_RDONLY));
-		ASSERT_EQ(0, fchmodat(s->dirfd, "f", 0600, 0));
-	}
-	EXPECT_EQ(1, inodes_attached(s));
-	fuse_server_stop(s);
-	umount2(at, MNT_DETACH);
-	rmdir(at);
-}
-
-static int sock[2];
-
-/* Have the parent, who is root, change the owner of the lower "f". */
-static bool chown_outside(struct fuse_server *s, uid_t uid)
-{
-	struct { char path[256]; uid_t uid; } m = { .uid = uid };
-	char c;
-
-	snprintf(m.path, sizeof(m.path), "%s/f", s->lower);
-	return write(sock[1], &m, sizeof(m)) == sizeof(m) && read(sock[1], &c, 1) == 1;
-}
-
-#define NEED(cond)	do { if (!(cond)) return __LINE__; } while (0)
-
-/* In a user namespace where INNER and the next 70000 are 0 and so on; 0 or a line. */
-static int inner_server(struct fuse_server *s)
-{
-	struct stat st;
-	char c;
-	int fd;
-
-	NEED(!unshare(CLONE_NEWUSER));
-	NEED(write(sock[1], "", 1) == 1 && read(sock[1], &c, 1) == 1);
-	NEED(!setresgid(0, 0, 0) && !setresuid(0, 0, 0) && !prctl(PR_SET_DUMPABLE, 1));
-	NEED(!fuse_server_start(s) && !fchmodat(s->dirfd, ".", 0755, 0));
-	NEED(!lower_make(s, "f", LEN, 1) && !fchmodat(s->dirfd, "f", 0600, 0));
-	/* The descriptor is root's of this namespace, whatever becomes of the owner. */
-	s->how = OPEN_CACHED;
-	fuse_server_node(s, "f")->ops = OP(GETATTR);
-	NEED(!lookup(s, "f") && !s->inode_error);
-	fd = open(fuse_path(s, "f"), O_RDONLY | O_CLOEXEC);
-	NEED(fd >= 0);
-
-	NEED(chown_outside(s, INNER + 5));
-	NEED(!fstat(fd, &st) && st.st_uid == 5 && st.st_gid == 5);
-	NEED(!open_by(s, "f", 5, 5, O_RDONLY));
-	NEED(open_by(s, "f", 6, 6, O_RDONLY) == EACCES);
-	NEED(chown_outside(s, INNER + 6));
-	NEED(open_by(s, "f", 5, 5, O_RDONLY) == EACCES);
-
-	/* Nobody here, not even root or who has the number that is shown. */
-	NEED(chown_outside(s, 7));
-	NEED(!fstat(fd, &st) && st.st_uid == 65534 && st.st_gid == 65534);
-	NEED(open_by(s, "f", 65534, 65534, O_RDONLY) == EACCES);
-	NEED(open_by(s, "f", 7, 7, O_RDONLY) == EACCES);
-	NEED(open_by(s, "f", 0, 0, O_RDONLY) == EACCES);
-	/* The root's, whose attributes are the server's. */
-	NEED(fuse_server_count(s, FUSE_GETATTR) <= 1);
-	return 0;
-}
-
-/*
- * In a user namespace owners are shown and compared as it maps them; one that it
- * does not map is the overflow id, and no client's.
- */
-TEST_F_TIMEOUT(inode_ids, user_namespace, IO_TIMEOUT)
-{
-	struct { char path[256]; uid_t uid; } m;
-	char path[64], map[64], c;
-	int status;
-	pid_t pid;
-
-	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sock));
-	pid = fork();
-	if (!pid) {
-		int line = inner_server(&self->s);
-
-		if (line)
-			fprintf(stderr, "# line %d, %d\n", line, errno);
-		close(sock[1]);
-		_exit(!!line);
-	}
-	close(sock[1]);
-	ASSERT_EQ(1, read(sock[0], &c, 1));
-	snprintf(map, sizeof(map), "0 %u 70000", INNER);
-	snprintf(path, sizeof(path), "/proc/%d/uid_map", pid);
-	ASSERT_TRUE(write_file(path, map));
-	snprintf(path, sizeof(path), "/proc/%d/gid_map", pid);
-	ASSERT_TRUE(write_file(path, map));
-	ASSERT_EQ(1, write(sock[0], "", 1));
-	while (read(sock[0], &m, sizeof(m)) == sizeof(m)) {
-		EXPECT_EQ(0, chown(m.path, m.uid, m.uid));
-		ASSERT_EQ(1, write(sock[0], "", 1));
-	}
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_EQ(0, status);
-	unlink(m.path);
-	*strrchr(m.path, '/') = 0;
-	rmdir(m.path);
 }
 
 TEST_HARNESS_MAIN

@@ -34,15 +34,11 @@ FIXTURE_SETUP(inode_copy)
 	struct fuse_server *s = &self->s;
 
 	s->writeback = variant->writeback;
-	s->permissions = true;
-	ASSERT_EQ(0, fuse_server_start(s));
-	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
+	ASSERT_EQ(0, serve_inodes(s));
 	ASSERT_EQ(0, lower_make(s, "from", LEN, 1));
 	ASSERT_TRUE(pair_make(s, 0666, USER, GROUP));
 	self->buf = pages(2 * LEN);
 	ASSERT_NE(NULL, self->buf);
-	ASSERT_EQ(0, lookup(s, "."));
-	ASSERT_EQ(0, inode_attach(s, ".", OP(GETATTR)));
 	s->new_ops = variant->how == OPEN_CACHED ? OPS : OPS & ~OP(OPEN);
 	self->from = fs_open(s, variant->how, "from", O_RDONLY);
 	self->to = fs_open(s, variant->how, "f", O_RDWR);

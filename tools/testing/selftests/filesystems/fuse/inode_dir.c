@@ -25,9 +25,7 @@ FIXTURE_SETUP(inode_dir)
 	char name[32];
 	int i;
 
-	s->permissions = true;
-	ASSERT_EQ(0, fuse_server_start(s));
-	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
+	ASSERT_EQ(0, serve_inodes(s));
 	ASSERT_EQ(0, mkdirat(s->dirfd, "d", 0755));
 	ASSERT_EQ(0, mkdirat(s->dirfd, "peer", 0755));
 	for (i = 0; i < FILES; i++) {
@@ -36,8 +34,6 @@ FIXTURE_SETUP(inode_dir)
 	}
 	ASSERT_EQ(0, mkdirat(s->dirfd, "d/sub", 0755));
 	ASSERT_EQ(0, symlinkat("x", s->dirfd, "d/link"));
-	ASSERT_EQ(0, lookup(s, "."));
-	ASSERT_EQ(0, inode_attach(s, ".", OP(GETATTR)));
 	fuse_server_node(s, "d")->ops = OPS;
 	ASSERT_EQ(0, lookup(s, "d"));
 	ASSERT_EQ(0, s->inode_error);

@@ -21,13 +21,9 @@ FIXTURE_SETUP(inode_excl)
 {
 	struct fuse_server *s = &self->s;
 
-	s->permissions = true;
-	ASSERT_EQ(0, fuse_server_start(s));
+	ASSERT_EQ(0, serve_inodes(s));
 	s->how = OPEN_CACHED;
-	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
 	ASSERT_EQ(0, lower_make(s, "f", LEN, 1));
-	ASSERT_EQ(0, lookup(s, "."));
-	ASSERT_EQ(0, inode_attach(s, ".", OP(GETATTR)));
 	self->lookups = fuse_server_count(s, FUSE_LOOKUP);
 }
 

@@ -31,13 +31,9 @@ FIXTURE_SETUP(inode_exec)
 {
 	struct fuse_server *s = &self->s;
 
-	s->permissions = true;
-	ASSERT_EQ(0, fuse_server_start(s));
+	ASSERT_EQ(0, serve_inodes(s));
 	s->how = OPEN_CACHED;
-	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
 	ASSERT_EQ(0, make_program(lower_path(s, "f")));
-	ASSERT_EQ(0, lookup(s, "."));
-	ASSERT_EQ(0, inode_attach(s, ".", OP(GETATTR)));
 	fuse_server_node(s, "f")->ops = OPS;
 	ASSERT_EQ(0, lookup(s, "f"));
 	ASSERT_EQ(0, s->inode_error);

@@ -35,14 +35,10 @@ FIXTURE_SETUP(inode_file)
 	struct fuse_server *s = &self->s;
 
 	s->writeback = variant->writeback;
-	s->permissions = true;
-	ASSERT_EQ(0, fuse_server_start(s));
-	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
+	ASSERT_EQ(0, serve_inodes(s));
 	ASSERT_EQ(0, lower_make(s, "f", LEN, 1));
 	self->buf = pages(2 * LEN);
 	ASSERT_NE(NULL, self->buf);
-	ASSERT_EQ(0, lookup(s, "."));
-	ASSERT_EQ(0, inode_attach(s, ".", OP(GETATTR)));
 	fuse_server_node(s, "f")->ops = variant->how == OPEN_CACHED ? OPS :
 		OPS & ~OP(OPEN);
 	self->fd = fs_open(s, variant->how, "f", O_RDWR);

@@ -39,15 +39,11 @@ FIXTURE_SETUP(inode_open)
 	s->writeback = variant->writeback;
 	if (variant->atomic_trunc)
 		s->init = init_atomic;
-	s->permissions = true;
-	ASSERT_EQ(0, fuse_server_start(s));
+	ASSERT_EQ(0, serve_inodes(s));
 	s->how = OPEN_CACHED;
-	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
 	ASSERT_EQ(0, lower_make(s, "f", LEN, 1));
 	self->buf = pages(2 * LEN);
 	ASSERT_NE(NULL, self->buf);
-	ASSERT_EQ(0, lookup(s, "."));
-	ASSERT_EQ(0, inode_attach(s, ".", OP(GETATTR)));
 	fuse_server_node(s, "f")->ops = OPS;
 	ASSERT_EQ(0, lookup(s, "f"));
 	ASSERT_EQ(0, s->inode_error);

@@ -29,17 +29,13 @@ FIXTURE_SETUP(inode_set)
 	struct fuse_server *s = &self->s;
 
 	s->writeback = variant->writeback;
-	s->permissions = true;
 	s->how = OPEN_PASSTHROUGH;
-	ASSERT_EQ(0, fuse_server_start(s));
-	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
+	ASSERT_EQ(0, serve_inodes(s));
 	ASSERT_TRUE(pair_make(s, 0644, USER, GROUP));
 	ASSERT_EQ(0, mkdirat(s->dirfd, "d", 0755));
 	ASSERT_EQ(0, symlinkat("f", s->dirfd, "l"));
 	self->buf = pages(2 * LEN);
 	ASSERT_NE(NULL, self->buf);
-	ASSERT_EQ(0, lookup(s, "."));
-	ASSERT_EQ(0, inode_attach(s, ".", OP(GETATTR)));
 	s->new_ops = OPS;
 	ASSERT_EQ(0, lookup(s, "f"));
 	ASSERT_EQ(0, lookup(s, "d"));

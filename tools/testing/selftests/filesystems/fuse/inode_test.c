@@ -144,6 +144,38 @@ int lower_opath(struct fuse_server *s, const char *name)
 	return lower_open(s, name, O_PATH | O_NOFOLLOW);
 }
 
+int serve_inodes(struct fuse_server *s)
+{
+	int err;
+
+	s->permissions = true;
+	err = fuse_server_start(s);
+	if (err)
+		return err;
+	if (fchmodat(s->dirfd, ".", 0755, 0) || lookup(s, "."))
+		return -errno;
+	return -inode_attach(s, ".", OP(GETATTR));
+}
+
+int serve_tree(struct fuse_server *s, size_t len)
+{
+	int err = serve_inodes(s);
+
+	if (err)
+		return err;
+	s->new_ops = OP(GETATTR);
+	if (lower_make(s, "f", len, 1) || mkdirat(s->dirfd, "d", 0755) ||
+	    lower_make(s, "d/g", len, 2) || symlinkat("f", s->dirfd, "l") ||
+	    lookup(s, "f") || lookup(s, "d") || lookup(s, "d/g") || lookup(s, "l"))
+		return -errno;
+	return s->inode_error || inodes_attached(s) != 5 ? -EIO : 0;
+}
+
+void init_acl(struct fuse_server *s, struct fuse_init_out *out)
+{
+	out->flags |= FUSE_POSIX_ACL;
+}
+
 int open_f(struct fuse_server *s, int flags)
 {
 	return open(fuse_path(s, "f"), flags | O_CLOEXEC);
@@ -182,6 +214,33 @@ void thread_become_root(void)
 	if (syscall(SYS_setresuid, -1, 0, -1) || syscall(SYS_setresgid, -1, 0, -1) ||
 	    syscall(SYS_setgroups, 0, NULL))
 		abort();
+}
+
+int open_by(struct fuse_server *s, const char *name, uid_t uid, gid_t gid,
+	    int flags)
+{
+	unsigned long opens = fuse_server_count(s, FUSE_OPEN);
+	int fd, err;
+
+	thread_become(uid, gid);
+	fd = open(fuse_path(s, name), flags | O_CLOEXEC);
+	err = fd < 0 ? errno : 0;
+	thread_become_root();
+	close(fd);
+	if (fuse_server_count(s, FUSE_OPEN) - opens != !err)
+		return -1;
+	return err;
+}
+
+int access_by(struct fuse_server *s, const char *name, uid_t uid, int mode)
+{
+	int err;
+
+	thread_become(uid, uid);
+	err = syscall(SYS_faccessat2, AT_FDCWD, fuse_path(s, name), mode, AT_EACCESS) ?
+		errno : 0;
+	thread_become_root();
+	return err;
 }
 
 void client_become(enum client client)

@@ -40,6 +40,19 @@ int files_attached(struct fuse_server *s);
 /* Descriptor of a lower file, symlinks included, that allows nothing but to attach. */
 int lower_opath(struct fuse_server *s, const char *name);
 
+/*
+ * Start a server with default_permissions that lets all users in, and attach
+ * GETATTR to the root.  Returns 0 or a negative errno.
+ */
+int serve_inodes(struct fuse_server *s);
+/*
+ * The same, with GETATTR attached to "f" of pattern 1, "d", "d/g" of pattern 2
+ * and "l", a link to "f".  New nodes have it, too.
+ */
+int serve_tree(struct fuse_server *s, size_t len);
+/* Negotiate FUSE_POSIX_ACL. */
+void init_acl(struct fuse_server *s, struct fuse_init_out *out);
+
 /* Open "f" through the mount. */
 int open_f(struct fuse_server *s, int flags);
 /* errno of such an open, or 0. */
@@ -56,6 +69,12 @@ unsigned long stat_costs(struct fuse_server *s, const char *name, int opcode);
 enum client { ROOT, OWNER, OWNER_MEMBER, MEMBER, STRANGER, CLIENTS };
 
 void client_become(enum client client);
+
+/* Can this user open the file, and does the server hear of it only then? */
+int open_by(struct fuse_server *s, const char *name, uid_t uid, gid_t gid,
+	    int flags);
+/* May this user, by effective ids, as with an open? */
+int access_by(struct fuse_server *s, const char *name, uid_t uid, int mode);
 
 /*
  * "f" through the mount and "peer" beside it below are alike from here on: what is

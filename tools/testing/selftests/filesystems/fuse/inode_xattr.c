@@ -23,28 +23,19 @@ FIXTURE_VARIANT(inode_xattr) { bool posix_acl; };
 FIXTURE_VARIANT_ADD(inode_xattr, plain) { .posix_acl = false };
 FIXTURE_VARIANT_ADD(inode_xattr, posix_acl) { .posix_acl = true };
 
-static void init_acl(struct fuse_server *s, struct fuse_init_out *out)
-{
-	out->flags |= FUSE_POSIX_ACL;
-}
-
 FIXTURE_SETUP(inode_xattr)
 {
 	struct fuse_server *s = &self->s;
 
-	s->permissions = true;
 	s->xattrs = true;
 	if (variant->posix_acl)
 		s->init = init_acl;
-	ASSERT_EQ(0, fuse_server_start(s));
+	ASSERT_EQ(0, serve_inodes(s));
 	s->how = OPEN_CACHED;
-	ASSERT_EQ(0, fchmodat(s->dirfd, ".", 0755, 0));
 	ASSERT_TRUE(pair_make(s, 0644, USER, GROUP));
 	ASSERT_EQ(0, mkdirat(s->dirfd, "d", 0755));
 	self->user = !setxattr(lower_path(s, "f"), "user.a", "1", 1, 0) &&
 		!setxattr(lower_path(s, "peer"), "user.a", "1", 1, 0);
-	ASSERT_EQ(0, lookup(s, "."));
-	ASSERT_EQ(0, inode_attach(s, ".", OP(GETATTR)));
 	s->new_ops = OPS;
 	ASSERT_EQ(0, lookup(s, "f"));
 	ASSERT_EQ(0, lookup(s, "d"));
