@@ -7,7 +7,6 @@
 #include <elf.h>
 #include <link.h>
 #include <sys/sendfile.h>
-#include <sys/wait.h>
 
 #include "io_test.h"
 #include "../../kselftest_harness.h"
@@ -105,15 +104,6 @@ static void confine(const char *profile)
 	if (fd < 0 || write(fd, line, len) != len)
 		_exit(200);
 	close(fd);
-}
-
-static int child_status(pid_t pid)
-{
-	int status;
-
-	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
-		return -1;
-	return WEXITSTATUS(status);
 }
 
 /* Map with @map, then protect with @protect. Returns 0 or an errno. */

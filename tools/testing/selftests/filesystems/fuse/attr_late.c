@@ -291,14 +291,6 @@ static void call_write_unprivileged(void *arg)
 		pwrite(e->fd, &e->byte, 1, 0);
 }
 
-static int mode_of_inode(int fd)
-{
-	struct statx stx;
-
-	return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MODE, &stx) ?
-		-1 : stx.stx_mode & 07777;
-}
-
 /*
  * A late reply to chmod does not bring back a setuid bit that a write has
  * dropped meanwhile.  After a read the bit stays.
@@ -319,7 +311,7 @@ TEST_F_TIMEOUT(late, setuid, IO_TIMEOUT)
 	keep_back(self, &caller, call_chmod_setuid);
 	ASSERT_EQ(1, pread(e.fd, self->buf, 1, 0));
 	ASSERT_TRUE(let_go(self, &caller));
-	EXPECT_EQ(04755, mode_of_inode(e.fd));
+	EXPECT_EQ(04755, cached_mode(e.fd));
 
 	keep_back(self, &caller, call_chmod_setuid);
 	blocker_start(&writer, call_write_unprivileged, &e);
@@ -328,7 +320,7 @@ TEST_F_TIMEOUT(late, setuid, IO_TIMEOUT)
 	ASSERT_EQ(0, fstatat(self->s.dirfd, "f", &low, 0));
 	ASSERT_EQ(0755, low.st_mode & 07777);
 	ASSERT_TRUE(let_go(self, &caller));
-	EXPECT_EQ(0755, mode_of_inode(e.fd));
+	EXPECT_EQ(0755, cached_mode(e.fd));
 
 	/* Likewise, but the server does the chmod after the write. */
 	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 04755, 0));
@@ -338,13 +330,13 @@ TEST_F_TIMEOUT(late, setuid, IO_TIMEOUT)
 	blocker_join(&writer);
 	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 04755, 0));
 	ASSERT_TRUE(let_go(self, &caller));
-	EXPECT_EQ(04755, mode_of_inode(e.fd));
+	EXPECT_EQ(04755, cached_mode(e.fd));
 
 	/* exec sends GETATTR after a write, even if no bit was dropped. */
 	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 0755, 0));
 	ASSERT_EQ(1, pwrite(e.fd, "x", 1, 0));
 	ASSERT_EQ(0, access(fuse_path(&self->s, "f"), X_OK));
-	EXPECT_EQ(0755, mode_of_inode(e.fd));
+	EXPECT_EQ(0755, cached_mode(e.fd));
 	close(e.fd);
 }
 
@@ -407,7 +399,7 @@ TEST_F_TIMEOUT(late, exec, IO_TIMEOUT)
 	e.fd = fs_open(&self->s, OPEN_PASSTHROUGH, "e", O_RDWR);
 	self->s.open_flags = 0;
 	ASSERT_LE(0, e.fd);
-	ASSERT_EQ(04755, mode_of_inode(e.fd));
+	ASSERT_EQ(04755, cached_mode(e.fd));
 
 	self->a.unique = 0;
 	self->a.open = true;

@@ -95,15 +95,6 @@ static bool unprivileged(struct fuse_server *s)
 	return open(lower_path(s, "secret"), O_RDONLY) < 0 && errno == EACCES;
 }
 
-static int child_status(pid_t pid)
-{
-	int status;
-
-	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
-		return -1;
-	return WEXITSTATUS(status);
-}
-
 /* An unprivileged client reads and writes a lower file that it cannot open itself. */
 TEST_F_TIMEOUT(creds, unprivileged_client, IO_TIMEOUT)
 {

@@ -49,14 +49,11 @@ static void become(uint32_t caps)
 static int in_child(int (*call)(struct fuse_server *s, int arg),
 		    struct fuse_server *s, int arg)
 {
-	int status;
 	pid_t pid = fork();
 
 	if (!pid)
 		_exit(call(s, arg));
-	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
-		return -1;
-	return WEXITSTATUS(status);
+	return child_status(pid);
 }
 
 /* Returns 0 if neither ioctl is permitted. */
@@ -147,14 +144,6 @@ static int write_as_root(struct fuse_server *s, int id)
 	return pwrite(fd, "x", 1, 0) != 1;
 }
 
-static mode_t mode_of(struct fuse_server *s)
-{
-	struct stat st;
-
-	fstatat(s->dirfd, "f", &st, 0);
-	return st.st_mode & 07777;
-}
-
 /*
  * I/O uses the credentials of the task that registered the id, not of the task
  * that replies: root's writes drop set-user-ID if that task may not keep it,
@@ -174,13 +163,13 @@ TEST_F_TIMEOUT(id_creds, credentials, IO_TIMEOUT)
 	self->a.id = root;
 	ASSERT_EQ(0, fchmodat(self->s.dirfd, "f", 04700, 0));
 	EXPECT_EQ(0, write_as_root(&self->s, root));
-	EXPECT_EQ(04700, mode_of(&self->s));
+	EXPECT_EQ(04700, lower_mode(&self->s, "f"));
 	EXPECT_EQ(0, in_child(write_as_user, &self->s, root));
-	EXPECT_EQ(0700, mode_of(&self->s));
+	EXPECT_EQ(0700, lower_mode(&self->s, "f"));
 
 	ASSERT_EQ(0, chmod(fuse_path(&self->s, "f"), 04700));
 	EXPECT_EQ(0, write_as_root(&self->s, user));
-	EXPECT_EQ(0700, mode_of(&self->s));
+	EXPECT_EQ(0700, lower_mode(&self->s, "f"));
 	EXPECT_EQ(0, server_io(&self->s));
 }
 

@@ -13,6 +13,7 @@
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 int fs_open_mode(struct fuse_server *s, enum fuse_server_open how,
@@ -179,6 +180,22 @@ void *pages(size_t len)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+mode_t lower_mode(struct fuse_server *s, const char *name)
+{
+	struct stat st;
+
+	return fstatat(s->dirfd, name, &st, 0) ? 0 : st.st_mode & 07777;
+}
+
+mode_t cached_mode(int fd)
+{
+	struct statx stx;
+
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MODE, &stx))
+		return 0;
+	return stx.stx_mode & 07777;
+}
+
 unsigned long server_io(struct fuse_server *s)
 {
 	return fuse_server_count(s, FUSE_READ) + fuse_server_count(s, FUSE_WRITE);
@@ -257,6 +274,15 @@ bool write_file(const char *path, const char *text)
 
 	close(fd);
 	return ok;
+}
+
+int child_status(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -1;
+	return WEXITSTATUS(status);
 }
 
 static void *blocker_run(void *arg)

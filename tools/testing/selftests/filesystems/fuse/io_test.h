@@ -73,6 +73,10 @@ bool lower_is(struct fuse_server *s, long magic);
 long long sectors_written(struct fuse_server *s);
 
 off_t size_of(int fd);
+/* The permission bits of a lower file, or 0 */
+mode_t lower_mode(struct fuse_server *s, const char *name);
+/* Those that the mount has, without a request; exec uses them. */
+mode_t cached_mode(int fd);
 /* Anonymous memory or NULL */
 void *pages(size_t len);
 
@@ -88,6 +92,9 @@ int set_mprotect_exec(bool may);
 
 /* Write a text to a file that is there. */
 bool write_file(const char *path, const char *text);
+
+/* Wait for a child.  Returns its exit status, or -1 if a signal killed it. */
+int child_status(pid_t pid);
 
 /* A thread that makes one call, which is expected to block */
 struct blocker {

@@ -24,15 +24,6 @@ enum op {
 
 enum who { STRANGER, MEMBER, ROOT, WHOS };
 
-static int child_status(pid_t pid)
-{
-	int status;
-
-	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
-		return -1;
-	return WEXITSTATUS(status);
-}
-
 /* Called in a child; cannot be undone. */
 static void become(enum who who)
 {
@@ -99,13 +90,6 @@ static int change_as(enum who who, const char *dir, const char *name,
 		_exit(change(dir, name, op, size) ? errno : 0);
 	}
 	return child_status(pid);
-}
-
-static mode_t lower_mode(struct fuse_server *s, const char *name)
-{
-	struct stat st;
-
-	return fstatat(s->dirfd, name, &st, 0) ? 0 : st.st_mode & 07777;
 }
 
 /* The mode that exec uses, which asks for X_OK first. */

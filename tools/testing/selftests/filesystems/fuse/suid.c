@@ -225,23 +225,6 @@ static ssize_t change_by(FIXTURE_DATA(suid) *self, enum way way, int fd)
 	}
 }
 
-static mode_t lower_mode(struct fuse_server *s, const char *name)
-{
-	struct stat st;
-
-	return fstatat(s->dirfd, name, &st, 0) ? 0 : st.st_mode & 07777;
-}
-
-/* The mode that the mount has, without a request; exec uses it. */
-static mode_t cached_mode(int fd)
-{
-	struct statx stx;
-
-	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MODE, &stx))
-		return 0;
-	return stx.stx_mode & 07777;
-}
-
 /* Requests that a write might send to check privileges */
 static unsigned long asked(struct fuse_server *s)
 {
