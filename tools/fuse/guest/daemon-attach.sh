@@ -89,8 +89,8 @@ t_under_overlay() {
 	passed_through all
 }
 
-# The examples of README.md have no read and no write handler, and by-inode no open: the kernel alone serves their file.
-t_readme_example() {
+# The examples by-*.c have no read and no write handler, and by-inode no open: the kernel alone serves their file.
+t_examples() {
 	local form
 	mkdir -p /mnt/example
 	for form in request id inode; do
