@@ -4,31 +4,33 @@
  *
  * A server attaches a lower file to an open that it is about to answer, either
  * to the request (FUSE_DEV_IOC_PASSTHROUGH_OPEN) or by a backing id in the
- * answer (FUSE_DEV_IOC_BACKING_OPEN, FOPEN_PASSTHROUGH).  Both end as the lower
- * file of the open's struct fuse_file, and from then on take the same path.  Or it
- * attaches a lower path to an inode (FUSE_DEV_IOC_PASSTHROUGH_INODE), which serves
- * operations on the inode itself, see passthrough/path.c.
+ * reply (FUSE_DEV_IOC_BACKING_OPEN, FOPEN_PASSTHROUGH).  In both cases the
+ * struct fuse_file of the open then owns the lower file, and I/O takes the same
+ * code path.  Or the server attaches a lower path to an inode
+ * (FUSE_DEV_IOC_PASSTHROUGH_INODE), which serves operations on the inode
+ * itself, see passthrough/path.c.
  *
  * The parts of the engine are in passthrough/, see passthrough_i.h there.
- * Rules that they keep:
+ * They keep these rules:
  *
  * - Only lower calls run under the server's credentials.  A lower call that
  *   changes data runs without CAP_FSETID, so that a client gains no right to
- *   keep setuid and setgid bits.  No call takes a reference to the credentials:
- *   the fuse_file holds one for at least as long as the client's file is open,
- *   which outlives the call.
+ *   keep setuid and setgid bits.  I/O takes no reference to the credentials:
+ *   the struct fuse_file holds one at least until the client's file is closed,
+ *   after the last call.
  * - Lock order: pipe lock, FUSE inode lock, lower freeze protection, locks of
  *   the lower file system.  No task waits for the server with freeze protection
  *   held: the server may need it to answer.  No task waits for a thaw with a
  *   lock held: a splice to the lower file system holds up the freeze while it
  *   waits for the pipe, and the owner of the pipe may wait for the inode lock.
- *   (Not covered: what a stacked lower file system does below, and what the
- *   server does before it takes dirty pages.)
+ *   (Not covered: locks that a stacked lower file system takes below, and
+ *   locks that the server takes before it accepts dirty pages.)
  * - FUSE's own page cache of the inode is clean over a range before the lower
- *   file is read or written there, and holds nothing of it after a write.
- * - An inode with attributes attached has no others: mode, owner and size are taken
- *   from the lower inode where they are used, and answers of the server are ignored.
- * - A size that passthrough raises is never beyond the lower file's own.
+ *   file is read or written there, and empty over that range after a write.
+ * - An inode with GETATTR attached has the attributes of the lower inode: mode,
+ *   owner and size are read there when they are needed, and attributes in
+ *   replies of the server are ignored.
+ * - Passthrough never raises the size beyond that of the lower file.
  *
  * See Documentation/filesystems/fuse-passthrough.rst for what this means to
  * servers and clients.
@@ -45,7 +47,7 @@
  * fuse_passthrough_offer - INIT flag to offer to the server of a connection
  * @fc: the connection
  *
- * A virtiofs server has no descriptors that this kernel could look up.
+ * A virtiofs server has no descriptors in this kernel.
  *
  * Return: FUSE_PASSTHROUGH or 0
  */
@@ -55,12 +57,12 @@ u64 fuse_passthrough_offer(const struct fuse_conn *fc)
 }
 
 /**
- * fuse_passthrough_negotiate - take a server's FUSE_PASSTHROUGH in INIT
+ * fuse_passthrough_negotiate - enable passthrough as the server asks in INIT
  * @fm: the mount
- * @out: the server's answer, with FUSE_PASSTHROUGH set
+ * @out: the server's reply, with FUSE_PASSTHROUGH set
  *
- * A depth that is too large leaves passthrough off, as in Linux 6.9 and later:
- * the server then gets EPERM from its first ioctl.
+ * If the depth is too large passthrough stays off, as in Linux 6.9 and later:
+ * the first ioctl of the server then fails with EPERM.
  */
 void fuse_passthrough_negotiate(struct fuse_mount *fm,
 				const struct fuse_init_out *out)
@@ -101,11 +103,11 @@ void fuse_passthrough_request_free(struct fuse_req *req)
 }
 
 /**
- * fuse_passthrough_take - move what was attached to the opener
- * @ff: the opener's file, not yet visible to anybody
- * @req: its finished request
- * @err: result of the open; after an error the lower file is released here, not
- *	only when the server's task drops the request
+ * fuse_passthrough_take - move the lower file from a request to its opener
+ * @ff: the opener's struct fuse_file, not yet visible to other tasks
+ * @req: the finished request
+ * @err: result of the open; after an error the lower file is released here,
+ *	not later, when the server's task drops the request
  *
  * Only the opener calls this, after the request has left its queue: no attach
  * can follow.
@@ -166,7 +168,7 @@ long fuse_passthrough_ioctl(struct fuse_dev *fud, unsigned int cmd,
 	}
 }
 
-/* For the control file system: a number that @count takes from a connection */
+/* Read a file of fusectl: the number that @count returns for a connection */
 static ssize_t ctl_read(struct file *file, char __user *buf, size_t len,
 			loff_t *ppos, long (*count)(const struct fuse_conn *fc))
 {
@@ -174,7 +176,7 @@ static ssize_t ctl_read(struct file *file, char __user *buf, size_t len,
 	char tmp[16];
 	int size;
 
-	/* A reader that reads byte by byte gets one count. */
+	/* One count for a task that reads byte by byte. */
 	if (!*ppos) {
 		long n = -1;
 
@@ -239,7 +241,7 @@ void fuse_passthrough_init_conn(struct fuse_conn *fc)
 }
 
 /**
- * fuse_passthrough_free_conn - release what is left of a connection
+ * fuse_passthrough_free_conn - free the passthrough state of a connection
  * @fc: a connection that is no longer in use
  *
  * Context: may sleep.

@@ -3,8 +3,8 @@
  * FUSE passthrough: hooks that the rest of fs/fuse calls.
  *
  * Ownership of a lower file: the pending request (attached under fpq->lock),
- * then the opener's struct fuse_file, until that is freed.  Ownership of a lower
- * path: the pending request, its sender, then the FUSE inode.
+ * then the opener's struct fuse_file, until that is freed.  Ownership of a
+ * lower path: the pending request, its sender, then the FUSE inode.
  */
 #ifndef _FS_FUSE_PASSTHROUGH_H
 #define _FS_FUSE_PASSTHROUGH_H
@@ -33,7 +33,7 @@ struct posix_acl;
 /**
  * struct fuse_passthrough - a lower file and the credentials of its I/O
  * @lower: the lower file, one reference; NULL if there is none
- * @creds: those of the server task that attached it, one reference
+ * @creds: credentials of the server task that attached it, one reference
  */
 struct fuse_passthrough {
 	struct file *lower;
@@ -47,18 +47,18 @@ enum fuse_lower_by {
 	FUSE_LOWER_BY_INODE,
 };
 
-/* What a write through an open needs beside the lower write */
+/* Work of a write through this open, in addition to the lower write */
 enum {
 	/* No write yet: the first one marks the inode as written */
 	LOWER_FIRST_WRITE = 1 << 0,
-	/* The inode lock, shared: the connection has a write-back cache */
+	/* Take the inode lock shared: the connection has a write-back cache */
 	LOWER_SHARES = 1 << 1,
 	/*
-	 * The lower file is stacked: appends take the inode lock and are
-	 * positioned here
+	 * Take the inode lock for appends and position them here: the lower
+	 * file is stacked
 	 */
 	LOWER_APPENDS = 1 << 2,
-	/* No O_LARGEFILE: writes end at 2 GiB */
+	/* Limit writes to 2 GiB: the client's file has no O_LARGEFILE */
 	LOWER_LIMITED = 1 << 3,
 };
 

@@ -2,7 +2,7 @@
 /*
  * FUSE passthrough: the completion of asynchronous direct I/O.
  *
- * The client's iocb completes last of all.  What the context of the lower
+ * The client's iocb is completed last.  Work that the context of the lower
  * file's completion does not allow goes to the connection's workqueue.
  */
 
@@ -19,11 +19,11 @@
  *	lower file, until it is completed
  * @start: first byte; some network file systems do not advance ki_pos.  After
  *	completion: where @work continues
- * @end: where @work stops
+ * @end: end of the range for @work
  * @res: result for the client, kept for @work
  * @count: references of submitter and completion: lower file systems use their
  *	iocb even after they have queued it
- * @delay: until @work tries again
+ * @delay: in jiffies, until @work tries again
  * @work: for completions that need process context
  */
 struct fuse_lower_aio {
@@ -86,8 +86,8 @@ static void queue_aio(struct fuse_lower_aio *aio)
 }
 
 /*
- * Never sleeps for a server, so that no server can block a worker: waiting
- * costs a timer only.  While a lock stays busy the delay grows.
+ * The work never sleeps for a server, so no server can block a worker: waiting
+ * costs only a timer.  While a lock stays busy the delay grows.
  */
 static void aio_work(struct work_struct *work)
 {
@@ -133,7 +133,7 @@ static void complete_aio(struct kiocb *kiocb, long res)
 	}
 
 	if ((kiocb->ki_flags & IOCB_WRITE) && res && needs_work(aio, res)) {
-		/* Only the lower file system knows the range then. */
+		/* In these cases only the lower file system knows the range. */
 		bool all = (kiocb->ki_flags & IOCB_APPEND) || res < 0;
 
 		aio->end = all ? LLONG_MAX : aio->start + res;
@@ -149,9 +149,10 @@ static void complete_aio(struct kiocb *kiocb, long res)
 }
 
 /*
- * Not before the first write: a mere mount gets no kernel thread.  Not a system
- * workqueue: the pages of one huge write would delay other works.  No rescuer:
- * the queue of a loop device, which may wait for these works, has none either.
+ * Made at the first asynchronous write: a mount alone gets no kernel thread.
+ * No system workqueue: the pages of one huge write would delay other works.  No
+ * rescuer: the queue of a loop device, which may wait for these works, has none
+ * either.
  */
 static int make_queue(struct fuse_conn *fc, bool nowait)
 {
@@ -176,11 +177,11 @@ static int make_queue(struct fuse_conn *fc, bool nowait)
  * @flags: IOCB_* of the lower call
  * @rw: READ or WRITE
  *
- * The iocb is to be submitted, and then given to fuse_lower_submitted_aio().
+ * The caller submits the iocb and then calls fuse_lower_submitted_aio().
  *
- * Context: may sleep unless @flags have IOCB_NOWAIT.
- * Return: the lower file's iocb or an ERR_PTR(): -EAGAIN if it would have to
- * sleep, -ENOMEM
+ * Context: may sleep unless @flags contain IOCB_NOWAIT.
+ * Return: the lower file's iocb, or ERR_PTR(-EAGAIN) if this would have to
+ * sleep, or ERR_PTR(-ENOMEM)
  */
 struct kiocb *fuse_lower_new_aio(struct kiocb *client, struct file *lower,
 				 int flags, int rw)
@@ -201,7 +202,7 @@ struct kiocb *fuse_lower_new_aio(struct kiocb *client, struct file *lower,
 	if (!aio)
 		return ERR_PTR(nowait ? -EAGAIN : -ENOMEM);
 
-	/* Nobody polls this iocb. */
+	/* This iocb is not polled for completion. */
 	flags &= ~IOCB_HIPRI;
 	/* Not every submitter sets it. */
 	if (rw == WRITE)
@@ -216,8 +217,8 @@ struct kiocb *fuse_lower_new_aio(struct kiocb *client, struct file *lower,
 }
 
 /**
- * fuse_lower_submitted_aio - the submitter is done with an iocb
- * @kiocb: from fuse_lower_new_aio(); not to be touched any more
+ * fuse_lower_submitted_aio - drop the submitter's reference to an iocb
+ * @kiocb: from fuse_lower_new_aio(); invalid after this
  * @ret: result of the lower call; unless it is -EIOCBQUEUED no completion
  *	follows, and the submitter owns the client's iocb again
  */
@@ -237,9 +238,9 @@ void fuse_lower_submitted_aio(struct kiocb *kiocb, ssize_t ret)
  * fuse_lower_free_queue - free the workqueue of a connection, if it has one
  * @fc: a connection that is no longer in use
  *
- * No work is pending: each completes a client's iocb, whose file pins the
- * connection.  No work of this queue gets here: in a kernel thread the last
- * fput() and the last mntput() defer to works elsewhere.
+ * No work is pending: each work completes a client's iocb, whose file pins the
+ * connection.  No work of this queue calls this: in a kernel thread the last
+ * fput() and the last mntput() are deferred to system works.
  */
 void fuse_lower_free_queue(struct fuse_conn *fc)
 {

@@ -65,11 +65,11 @@ static long attach_to(struct fuse_conn *fc, struct fuse_req *req, void *arg)
 }
 
 /**
- * fuse_lower_with_request - find a request that waits for an answer
- * @fc: the connection; the request may be in process at any device of it
- * @unique: of the request
+ * fuse_lower_with_request - find a request that waits for its reply
+ * @fc: the connection; any of its devices may be processing the request
+ * @unique: id of the request
  * @fn: called for the request with fc->lock and fpq->lock
- * @arg: for @fn
+ * @arg: argument of @fn
  *
  * Return: what @fn returned, or -ENOENT
  */

@@ -6,32 +6,37 @@
  * FUSE_I_PASSTHROUGH_...
  *
  * WRITTEN   times and mode  with fi->lock before the       never
- *           are the lower   first write of an open; by a
- *           file's          writable mapping
- * MAPPED    no attribute    by a writable mapping, or at   never
- *           is trusted      an open that finds one
+ *           are the lower   first write of an open, and
+ *           file's          with a path that has GETATTR;
+ *                           by a writable mapping
+ * MAPPED    no cached       by a writable mapping, or at   never
+ *           attribute is    an open that finds one
+ *           trusted
  * TOUCHED   a write has     with fi->lock by the first     with fi->lock by a
  *           invalidated     write after a request; also    task that is about
- *           attributes      puts LOWER_STATX into          to ask for
+ *           attributes      puts LOWER_STATX into          to request
  *           since the last  inval_mask and renews          attributes
  *           request         attr_version
+ * STALE     cached pages    see inode_attr.c
+ *           must be
+ *           dropped
  *
- * Barriers, and what they pair with:
+ * Barriers in pairs:
  *
  * smp_mb() in fuse_lower_touched()           smp_mb__after_atomic() in
- *   write to the lower file, then the bit      fuse_passthrough_inval_mask()
- *                                              bit cleared, then the request
- *   A write that finds the bit set is in the reply to any request that was sent
- *   after the bit was cleared.
+ *   write the lower file, then test the        fuse_passthrough_inval_mask()
+ *   bit                                        clear the bit, then request
+ *   A write that finds the bit set is covered by the reply to every request
+ *   sent after the bit was cleared.
  * smp_store_release() in                     smp_load_acquire() in
  *   fuse_lower_begin_writing()                 fuse_lower_try_write()
- *   A writer that finds LOWER_FIRST_WRITE clear finds WRITTEN set.
+ *   A writer that finds LOWER_FIRST_WRITE clear also finds WRITTEN set.
  */
 
 #include "../fuse_i.h"
 #include "passthrough_i.h"
 
-/* With fi->lock: replies to requests that were sent before this are stale. */
+/* With fi->lock: make replies to all requests sent before this stale. */
 static void renew_version(struct fuse_inode *fi)
 {
 	struct fuse_conn *fc = get_fuse_conn(&fi->inode);
@@ -41,7 +46,7 @@ static void renew_version(struct fuse_inode *fi)
 }
 
 /**
- * fuse_lower_first_touch - invalidate what a write has made stale
+ * fuse_lower_first_touch - invalidate attributes after a write
  * @inode: a FUSE inode
  *
  * The first write between two requests for attributes calls this, see the table
@@ -61,9 +66,9 @@ noinline void fuse_lower_first_touch(struct inode *inode)
 }
 
 /**
- * fuse_lower_begin_writing - note that an inode is written by passthrough
+ * fuse_lower_begin_writing - mark an inode as written by passthrough
  * @inode: a FUSE inode
- * @ff: the open whose first write is to come
+ * @ff: the open, before its first write
  *
  * Context: takes fi->lock
  */
@@ -71,20 +76,20 @@ void fuse_lower_begin_writing(struct inode *inode, struct fuse_file *ff)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
 
-	/* A SETATTR whose reply is trusted ends before the write begins. */
+	/* A SETATTR trusts its reply only if it ends before this. */
 	spin_lock(&fi->lock);
 	set_bit(FUSE_I_PASSTHROUGH_WRITTEN, &fi->state);
 	/* Pairs with fuse_lower_try_write(), see above. */
 	smp_store_release(&ff->passthrough_write,
 			  ff->passthrough_write & ~LOWER_FIRST_WRITE);
 	spin_unlock(&fi->lock);
-	/* From here on the server has the times, even if the write fails. */
+	/* Local times no longer count, even if the write fails: invalidate. */
 	fuse_lower_touch(inode);
 }
 
 /**
- * fuse_lower_set_mapped - note that a lower file is mapped writable
- * @inode: the FUSE inode; nobody sees the stores of the mapping
+ * fuse_lower_set_mapped - mark an inode whose lower file is mapped writable
+ * @inode: the FUSE inode; stores through the mapping are not seen
  */
 void fuse_lower_set_mapped(struct inode *inode)
 {
@@ -95,13 +100,14 @@ void fuse_lower_set_mapped(struct inode *inode)
 }
 
 /**
- * fuse_lower_drop_mode - drop mode bits that a write has dropped
+ * fuse_lower_drop_mode - drop mode bits that the lower inode has lost
  * @inode: a FUSE inode
  * @lower: the lower inode that was written
  * @had: setuid and setgid bits that @lower had before the write
  *
- * Bits that @lower has lost go at once: exec looks at the inode's mode without
- * a request.  Others stay: plain FUSE drops only bits that the inode has.
+ * Bits that @lower has lost are dropped at once: exec reads the FUSE inode's
+ * mode without a request.  Other bits stay: plain FUSE drops bits only if the
+ * inode has them.
  *
  * Context: takes fi->lock
  */
@@ -116,7 +122,7 @@ void fuse_lower_drop_mode(struct inode *inode,
 	inode->i_mode &= ~gone;
 	fi->orig_i_mode &= ~gone;
 	fuse_invalidate_attr_mask(inode, STATX_MODE);
-	/* Replies under way may still have them. */
+	/* A reply to an earlier request may still have the bits. */
 	renew_version(fi);
 	spin_unlock(&fi->lock);
 }
@@ -127,10 +133,10 @@ void fuse_lower_drop_mode(struct inode *inode,
  * @lower: the lower file
  * @end: where the write ended
  *
- * A completion may follow a truncate, so that the lower file's size is the
- * limit; the reply to the truncate takes fi->lock after the lower file has been
- * cut.  Writers with FUSE_WRITEBACK_CACHE raise the size without fi->lock; the
- * inode lock keeps them out, see fuse_lower_lock().
+ * A completion may run after a truncation, so the lower file's size is the
+ * limit.  SETATTR takes fi->lock after the lower file was truncated.  Writers
+ * with FUSE_WRITEBACK_CACHE raise the size without fi->lock; the inode lock
+ * excludes them, see fuse_lower_lock().
  *
  * Context: takes fi->lock
  */
@@ -152,21 +158,21 @@ void fuse_lower_raise_size(struct inode *inode,
 }
 
 /**
- * fuse_passthrough_inval_mask - attributes that passthrough makes stale
+ * fuse_passthrough_inval_mask - prepare for a request for attributes
  * @inode: a FUSE inode
  *
- * The caller is about to read the inode's inval_mask and to request the
- * attributes in it: a write after this has to invalidate them again.
+ * The caller then reads the inode's inval_mask and requests the attributes in
+ * it.  A write after this invalidates attributes again.
  *
  * Context: takes fi->lock
- * Return: STATX_* to add to the inode's inval_mask, which is to be read after this
+ * Return: STATX_* mask of stale attributes, to be added to inval_mask
  */
 u32 fuse_passthrough_inval_mask(struct inode *inode)
 {
 	struct fuse_inode *fi = get_fuse_inode(inode);
 
 	if (test_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state)) {
-		/* fi->lock, to see the inval_mask that was set with the bit. */
+		/* Under fi->lock inval_mask was set together with the bit. */
 		spin_lock(&fi->lock);
 		clear_bit(FUSE_I_PASSTHROUGH_TOUCHED, &fi->state);
 		/* Pairs with fuse_lower_touched(). */
@@ -182,8 +188,8 @@ u32 fuse_passthrough_inval_mask(struct inode *inode)
  * @inode: a FUSE inode, with fi->lock, whose attributes are being updated
  *
  * LOOKUP and READDIRPLUS do not call fuse_passthrough_inval_mask() first.
- * Their replies may be older than a write that found the bit set, or that found
- * the size large enough.
+ * Their replies may be older than a write that found TOUCHED set, or that did
+ * not have to raise the size.
  *
  * Return: a STATX_* mask
  */
@@ -198,8 +204,8 @@ u32 fuse_passthrough_distrusted(struct inode *inode)
  * fuse_passthrough_written - has passthrough written to an inode?
  * @inode: a FUSE inode
  *
- * The times of such an inode are the lower file's.  Local ones, as
- * FUSE_WRITEBACK_CACHE keeps them, must not be flushed over them.
+ * The times of such an inode are the lower file's.  Local times, which
+ * FUSE_WRITEBACK_CACHE keeps, must not overwrite them.
  */
 bool fuse_passthrough_written(struct inode *inode)
 {
@@ -208,10 +214,11 @@ bool fuse_passthrough_written(struct inode *inode)
 }
 
 /**
- * fuse_passthrough_written_back - the server has taken cached data
+ * fuse_passthrough_written_back - the server has written cached data
  * @inode: a FUSE inode
  *
- * Return: true if the inode's times are the server's, see above
+ * Return: true if the inode keeps no local times, see
+ * fuse_passthrough_written()
  */
 bool fuse_passthrough_written_back(struct inode *inode)
 {
@@ -223,12 +230,12 @@ bool fuse_passthrough_written_back(struct inode *inode)
 }
 
 /**
- * fuse_passthrough_cache_mask - what FUSE_WRITEBACK_CACHE may keep locally
+ * fuse_passthrough_cache_mask - attributes that may be kept locally
  * @inode: a FUSE inode
- * @mask: STATX_* mask of what it keeps otherwise
+ * @mask: STATX_* mask of what FUSE_WRITEBACK_CACHE keeps
  *
- * The size stays local: dirty pages beyond the server's size would be lost, and
- * passthrough raises it at once.
+ * The size stays local: dirty pages beyond the server's size would be lost.
+ * Passthrough raises it at once.
  *
  * Return: the part of @mask that stays local
  */
@@ -240,10 +247,10 @@ u32 fuse_passthrough_cache_mask(struct inode *inode, u32 mask)
 /**
  * fuse_passthrough_mask_setattr - remove mode bits that may be stale
  * @inode: a FUSE inode, its lock and fi->lock held
- * @attr: attributes in the answer to a SETATTR; setuid and setgid bits that
+ * @attr: attributes in the reply to a SETATTR; setuid and setgid bits that
  *	@inode does not have are removed
  *
- * A passthrough write does not wait for a SETATTR: the answer may be older than
+ * A passthrough write does not wait for a SETATTR: the reply may be older than
  * a write that dropped these bits.
  *
  * Return: true if bits were removed, see fuse_passthrough_end_setattr()
@@ -261,13 +268,13 @@ bool fuse_passthrough_mask_setattr(struct inode *inode, struct fuse_attr *attr)
 }
 
 /**
- * fuse_passthrough_setattr - distrust the answer to a SETATTR
+ * fuse_passthrough_setattr - invalidate attributes after a SETATTR
  * @inode: a FUSE inode, its lock and fi->lock held, other attributes updated
- * @attr: attributes in the answer; the size is corrected
+ * @attr: attributes in the reply; the size is corrected
  * @truncate: the SETATTR changes the size
  *
- * It may be older than passthrough I/O that ended meanwhile, so that the next stat
- * asks again.  A size that such a write raised stays.
+ * The reply may be older than passthrough I/O that has ended since: the next
+ * stat sends a GETATTR.  A size that such a write has raised stays.
  */
 void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
 			      bool truncate)
@@ -287,8 +294,8 @@ void fuse_passthrough_setattr(struct inode *inode, struct fuse_attr *attr,
  * @file: the open that the SETATTR was sent for, or NULL
  * @masked: the result of fuse_passthrough_mask_setattr()
  *
- * Plain FUSE and exec look at the inode's mode bits without a request, so that
- * the server is asked now whether it has the removed bits.
+ * Plain FUSE and exec read the inode's mode without a request, so a GETATTR has
+ * to tell now whether the file has the removed bits.
  *
  * Context: may wait for the server
  */
@@ -301,10 +308,10 @@ void fuse_passthrough_end_setattr(struct inode *inode, struct file *file,
 
 /**
  * fuse_passthrough_open_truncated - the size after an open that truncates
- * @inode: a FUSE inode that an open with FUSE_ATOMIC_O_TRUNC has cut
+ * @inode: a FUSE inode that an open with FUSE_ATOMIC_O_TRUNC has truncated
  *
- * It has set the size, which is set again only if no passthrough write can have
- * raised it since.
+ * The open has set the size to 0.  This sets it again unless a passthrough
+ * write may have raised it since.
  *
  * Context: takes fi->lock
  * Return: true if passthrough has written to the inode
@@ -323,17 +330,17 @@ bool fuse_passthrough_open_truncated(struct inode *inode)
 }
 
 /**
- * fuse_passthrough_outdated - may an answer be older than a passthrough write?
+ * fuse_passthrough_outdated - may a reply be older than a passthrough write?
  * @inode: a FUSE inode that is in use, with fi->lock
- * @attr: attributes in the answer
- * @version: fc->attr_version from before the request, 0 if nobody read it
+ * @attr: attributes in the reply
+ * @version: fc->attr_version from before the request, 0 if it was not read
  *
- * Plain FUSE needs no version where the inode lock keeps writes out; it does
- * not keep passthrough out.  The link count is taken all the same: no write
- * changes it, and nothing else reports it.
+ * Plain FUSE reads no version where the inode lock excludes writes; it does not
+ * exclude passthrough writes.  The link count is used all the same: no write
+ * changes it, and a LINK reports it only here.
  *
- * Return: true if the other attributes in the answer are to be left alone; the
- * next stat asks for all of them
+ * Return: true if the caller must not use the other attributes in the reply;
+ * the next stat asks for all of them
  */
 bool fuse_passthrough_outdated(struct inode *inode,
 			       const struct fuse_attr *attr, u64 version)

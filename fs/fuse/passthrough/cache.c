@@ -19,8 +19,8 @@
  * @start: first byte
  * @end: last byte
  *
- * Includes WRITEs of temporary pages.  Errors are kept for fsync() by the
- * writer.
+ * This includes WRITEs of temporary pages.  Errors stay recorded for fsync() by
+ * the writer.
  *
  * Return: 0 or -ERESTARTSYS after a fatal signal
  */
@@ -45,7 +45,7 @@ static int flush_range(struct inode *inode, loff_t start, loff_t end)
 }
 
 /**
- * fuse_lower_flush - let the server have all that is dirty
+ * fuse_lower_flush - write back all dirty pages to the server
  * @inode: a FUSE inode
  *
  * Context: waits for the server
@@ -74,7 +74,7 @@ static void range_of(const struct kiocb *kiocb, size_t count,
 	}
 }
 
-/* A write has to drop clean pages too, a read does not. */
+/* A write also has to drop clean pages. */
 static bool would_wait(struct inode *inode, loff_t start, loff_t end, int rw)
 {
 	struct address_space *mapping = inode->i_mapping;
@@ -116,16 +116,16 @@ int fuse_lower_clean(struct inode *inode,
 
 /**
  * fuse_lower_fault_in - fault a buffer in before any lock is held
- * @kiocb: an iocb; with IOCB_NOWAIT this is -EAGAIN
+ * @kiocb: an iocb; IOCB_NOWAIT makes this fail
  * @iter: the buffer
  * @len: bytes of it
  * @rw: READ or WRITE
  *
- * The buffer may map FUSE's cache of this inode.  To fill a page of it the
- * server reads the lower file, which it cannot do while the lower file system
- * holds its inode lock for the client.
+ * The buffer may map FUSE's page cache of this inode.  To fill a page there the
+ * server reads the lower file.  It cannot do that while the lower file system
+ * holds the lower inode's lock for the client.
  *
- * Return: 0 or -EAGAIN
+ * Return: 0, or -EAGAIN with IOCB_NOWAIT
  */
 int fuse_lower_fault_in(const struct kiocb *kiocb, const struct iov_iter *iter,
 			size_t len, int rw)
@@ -142,7 +142,7 @@ int fuse_lower_fault_in(const struct kiocb *kiocb, const struct iov_iter *iter,
 }
 
 /**
- * fuse_lower_trylock - fuse_lower_lock() that does not wait
+ * fuse_lower_trylock - fuse_lower_lock() without waiting
  * @inode: a FUSE inode
  * @lock: how
  *
@@ -192,10 +192,10 @@ void fuse_lower_unlock(struct inode *inode, enum fuse_lower_lock lock)
 }
 
 /*
- * A cached writer without the write-back cache puts its data into an unlocked
- * page before the server has it, and holds the inode lock until the server has
- * it.  If the page were dropped meanwhile, it could be read again without that
- * data, and would stay stale.
+ * A cached writer without the write-back cache copies its data into a page,
+ * unlocks the page, and holds the inode lock until the server has the data.  If
+ * the page were dropped in between, a read could fill it again without the
+ * data, and it would stay stale.
  */
 static void drop_pages(struct inode *inode, loff_t start, loff_t end,
 		       enum fuse_lower_lock held)
@@ -233,9 +233,9 @@ void fuse_lower_end_write(struct inode *inode, const struct file *lower,
 
 /*
  * A dirty page stays: it became dirty after the write was submitted, and
- * reaches the lower file later.  No PTE of a locked page is dirty if the page
- * is clean, see fuse_page_mkwrite().  invalidate_mapping_pages() would leave a
- * page that a per-CPU list still refers to.
+ * reaches the lower file later.  A locked page that is clean has no dirty PTE,
+ * see fuse_page_mkwrite().  invalidate_mapping_pages() would leave pages that a
+ * per-CPU list refers to.
  */
 static bool try_drop_folio(struct address_space *mapping, struct folio *folio)
 {
@@ -252,16 +252,16 @@ static bool try_drop_folio(struct address_space *mapping, struct folio *folio)
 }
 
 /**
- * fuse_lower_try_drop - drop cached pages without waiting for any
+ * fuse_lower_try_drop - drop cached pages without waiting for a page
  * @mapping: of a FUSE inode
  * @start: first byte; advanced to the page that cannot be dropped yet
  * @end: where the range ends
  *
- * The owner of a page lock may wait for the server.
+ * It waits for no page lock, whose owner may wait for the server.
  *
  * Context: may sleep, but not for a server.  The inode lock is held, see
  * drop_pages().
- * Return: false if the caller is to try again from @start
+ * Return: false if the caller has to try again from @start
  */
 bool fuse_lower_try_drop(struct address_space *mapping,
 			 loff_t *start, loff_t end)

@@ -2,10 +2,10 @@
 /*
  * FUSE passthrough: the credentials that lower calls run under.
  *
- * They are those of the server task that attached, without CAP_FSETID for a
- * call that changes data, so that a client gains no right to keep setuid and
- * setgid bits.  Request, backing id and struct fuse_file each hold a reference
- * to the pair.
+ * These are the credentials of the server task that attached.  A call that
+ * changes data runs without CAP_FSETID, so that a client gains no right to keep
+ * setuid and setgid bits.  Request, backing id, lower path and struct fuse_file
+ * each hold a reference to the pair.
  */
 
 #include "../fuse_i.h"
@@ -60,7 +60,7 @@ static struct fuse_lower_creds *make_creds(void)
  *
  * A connection caches the last pair, because most servers always attach with
  * the same credentials.  A struct cred does not change, and the pair has a
- * reference to it: the same pointer means the same credentials.
+ * reference to it: equal pointers mean equal credentials.
  *
  * Return: a reference, or NULL if there is no memory
  */

@@ -13,15 +13,15 @@
 #include <trace/events/fuse_passthrough.h>
 
 /*
- * Passthrough opens; those with a lower file that does buffered writes without
- * blocking; opens that only map their lower file.
+ * For passthrough opens; for those whose lower file has non-blocking buffered
+ * writes; for opens that only map their lower file.
  */
 static struct file_operations passthrough_fops __ro_after_init;
 static struct file_operations wasync_fops __ro_after_init;
 static struct file_operations mmap_fops __ro_after_init;
 
 /**
- * fuse_passthrough_opened - give an inode what came with the answer to its open
+ * fuse_passthrough_opened - install the lower path that came with an open
  * @inode: the FUSE inode
  * @ff: the open, of a file or a directory
  */
@@ -36,13 +36,13 @@ void fuse_passthrough_opened(struct inode *inode, struct fuse_file *ff)
 		ff->lower_path = NULL;
 		fuse_passthrough_attach_inode(inode, lp);
 	} else if (!lp->inode) {
-		/* Created with it, and an open by inode, which keeps it. */
+		/* From CREATE: the open by inode keeps its reference. */
 		refcount_inc(&lp->count);
 		fuse_passthrough_attach_inode(inode, lp);
 	}
 }
 
-/* By any process: the mapping does not say which. */
+/* All writable mappings count, not only those made through FUSE. */
 static bool is_mapped_writable(const struct file *lower)
 {
 	const struct inode *inode = d_real_inode(lower->f_path.dentry);
@@ -53,7 +53,7 @@ static bool is_mapped_writable(const struct file *lower)
 /**
  * fuse_passthrough_finish_open - choose the file operations of an open
  * @inode: the FUSE inode
- * @file: its newly opened file, with its struct fuse_file in place
+ * @file: the newly opened file, with its struct fuse_file
  *
  * FOPEN_DIRECT_IO beside a backing id leaves reads and writes to the server and
  * passes through mappings only, as in Linux 6.9 and later.
@@ -93,8 +93,8 @@ void fuse_passthrough_finish_open(struct inode *inode, struct file *file)
 }
 
 /**
- * fuse_passthrough_put - release the lower file of an open that goes away
- * @ff: the open; nothing uses it any more
+ * fuse_passthrough_put - release the lower file of an open
+ * @ff: the open, without users, about to be freed
  */
 void fuse_passthrough_put(struct fuse_file *ff)
 {
@@ -113,8 +113,8 @@ void fuse_passthrough_put(struct fuse_file *ff)
 }
 
 /*
- * As plain FUSE does before it sends FSYNC: dirty pages of FUSE's cache go to
- * the server, and this open gets the errors of these pages and of earlier ones.
+ * The same as plain FUSE does before FSYNC: write back dirty pages of FUSE's
+ * cache, and report errors of these pages and of earlier ones to this open.
  */
 static int sync_pages(struct file *file, loff_t start, loff_t end)
 {
@@ -148,8 +148,8 @@ static int send_fsync(struct file *file, loff_t start, loff_t end, int datasync)
 }
 
 /*
- * If the server is gone, or has no FSYNC, what passthrough wrote can still be
- * made durable.
+ * If the server is gone or has no FSYNC, data written by passthrough can still
+ * be synced.
  */
 static bool syncs_lower(const struct fuse_conn *fc, int err)
 {
@@ -183,7 +183,7 @@ static int fsync_by_inode(struct file *file, loff_t start, loff_t end,
 	return lost ?: vfs_fsync_lower(file->private_data, start, end, datasync);
 }
 
-/* Lost pages do not keep the other data from being made durable. */
+/* Sync the lower file even if pages were lost. */
 static int fsync_lower(struct file *file, loff_t start, loff_t end,
 		       int datasync)
 {
@@ -203,8 +203,8 @@ static int fsync_lower(struct file *file, loff_t start, loff_t end,
 	err = send_fsync(file, start, end, datasync);
 	/*
 	 * The device that held the request was closed.  Another device may take
-	 * it; if there is none, the connection is gone.  Retry once only: a
-	 * server may answer with this error itself.
+	 * it; if there is none, the connection has ended.  Retry only once: a
+	 * server may reply with this error itself.
 	 */
 	if (err == -ECONNABORTED && READ_ONCE(fc->connected))
 		err = send_fsync(file, start, end, datasync);
@@ -255,7 +255,7 @@ void __init fuse_lower_init_fops(void)
 	mmap_fops.mmap = fuse_lower_mmap;
 	mmap_fops.show_fdinfo = show_fdinfo;
 
-	/* No poll: it asks the server, and a regular file is always ready. */
+	/* No poll: it would send a request; a regular file is always ready. */
 	passthrough_fops = mmap_fops;
 	passthrough_fops.poll = NULL;
 	passthrough_fops.read_iter = fuse_lower_read_iter;

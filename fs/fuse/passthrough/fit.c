@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * FUSE passthrough: check whether a file can be a lower file.  All ways to
- * attach share the check; each has errnos of its own.
+ * attach share the check; each has its own errnos.
  */
 
 #include "../fuse_i.h"
@@ -33,10 +33,10 @@ long fuse_lower_refuse(struct fuse_conn *fc, const char *reason, int error)
 #define FUSE_LOWER_CONFIGFS 0x62656570
 
 /*
- * Internal files of the kernel, and files whose contents the kernel makes up,
+ * Internal files of the kernel, and files whose contents the kernel generates,
  * are refused: clients would write to them with the server's privileges.
- * SB_KERNMOUNT and SB_I_NOEXEC do not mark all file systems of such files; the
- * others, except configfs, have no operations to fill a page cache.
+ * SB_KERNMOUNT and SB_I_NOEXEC do not mark all file systems with such files;
+ * the others, except configfs, have no operations to fill a page cache.
  */
 static bool is_special(const struct inode *inode)
 {
@@ -82,7 +82,7 @@ static enum fuse_lower_unfit unfit_inode(const struct fuse_conn *fc,
 
 /**
  * fuse_lower_unfit - check whether a file can be a lower file
- * @fc: the connection that it is to serve
+ * @fc: the connection
  * @lower: the file; it may be O_PATH if each open of its path is checked again
  * @flags: flags of the client's open; O_ACCMODE, neither read nor write, if
  *	there is no open yet
@@ -106,7 +106,7 @@ enum fuse_lower_unfit fuse_lower_unfit(const struct fuse_conn *fc,
 	if (unfit)
 		return unfit;
 
-	/* An O_PATH file has no operations, an open of its path will. */
+	/* An O_PATH file has no operations: use those of a later open. */
 	if (lower->f_mode & FMODE_PATH)
 		fops = inode->i_fop;
 	if (!fops->read_iter && ((mode & FMODE_READ) || !fops->write_iter))
@@ -119,8 +119,8 @@ enum fuse_lower_unfit fuse_lower_unfit(const struct fuse_conn *fc,
 }
 
 /**
- * fuse_lower_unfit_inode - what keeps a file from being attached to an inode?
- * @fc: the connection that it is to serve
+ * fuse_lower_unfit_inode - check whether a file can be attached to an inode
+ * @fc: the connection
  * @lower: the file, directory or symbolic link; it may be O_PATH
  *
  * Return: 0 if it is fit, else the reason

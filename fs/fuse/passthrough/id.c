@@ -17,10 +17,10 @@
 
 /**
  * struct fuse_lower_id - a lower file registered under a backing id
- * @file: as the server passed it; O_PATH is enough, since opens reopen its path
+ * @file: the server's file; it may be O_PATH, since opens reopen its path
  * @creds: credentials of the registering task
  * @count: one for the id, one for each open that is being resolved
- * @rcu: lookups by id take no lock
+ * @rcu: for freeing, since lookups by id take no lock
  */
 struct fuse_lower_id {
 	struct file *file;
@@ -52,7 +52,7 @@ static struct fuse_lower_id *get_id(struct fuse_conn *fc, u32 id)
 	return fb;
 }
 
-/* Ids pin files that no open file accounts for, hence the privilege. */
+/* Ids pin files that no open descriptor accounts for: privileged only. */
 static long may_use_ids(struct fuse_conn *fc)
 {
 	if (!capable(CAP_SYS_ADMIN))
@@ -170,7 +170,7 @@ long fuse_lower_id_close(struct fuse_conn *fc, u32 __user *arg)
 	return 0;
 }
 
-/* An error goes to the client; the reason is in the tracepoint. */
+/* The client gets the errno; the reason is in the tracepoint. */
 static struct file *reopen(struct fuse_conn *fc, const struct fuse_lower_id *fb,
 			   const struct file *user, unsigned int flags)
 {
@@ -180,7 +180,7 @@ static struct file *reopen(struct fuse_conn *fc, const struct fuse_lower_id *fb,
 	unsigned int direct = flags & O_DIRECT;
 	int err = -EIO;
 
-	/* open(2) refuses this, dentry_open() does not check it. */
+	/* open(2) refuses this, dentry_open() does not. */
 	if ((flags & O_ACCMODE) != O_RDONLY &&
 	    IS_IMMUTABLE(d_inode(fb->file->f_path.dentry)))
 		return ERR_PTR(fuse_lower_refuse(fc, "immutable", err));
@@ -214,21 +214,21 @@ static struct file *reopen(struct fuse_conn *fc, const struct fuse_lower_id *fb,
 }
 
 /**
- * fuse_passthrough_open_id - resolve the backing id of an answer
+ * fuse_passthrough_open_id - open the lower file of a backing id in a reply
  * @ff: the opener's file, open_flags and nodeid set, not yet visible
  * @user: the client's file, for kernels that record it in the lower file; see
  *	fuse_lower_open()
- * @out: the server's answer
+ * @out: the server's reply
  * @flags: the client's open flags
  *
  * Does nothing if the server has not negotiated passthrough, or has not set
  * FOPEN_PASSTHROUGH.
  *
- * Return: 0; -EBUSY if a lower file was attached to the request as well; -EROFS
- * if the client may write, but the lower file system is read-only; -EINVAL if
- * the client asks for O_DIRECT, but the lower file has none; -EIO for every
- * other error, as in Linux 6.9 and later.  The reason is in the tracepoint.
- * After an error the caller releases the open.
+ * Return: 0; -EBUSY if a lower file was also attached to the request; -EROFS if
+ * the client opens for writing, but the lower file system is read-only; -EINVAL
+ * if the client requests O_DIRECT, but the lower file does not support it; -EIO
+ * for every other error, as in Linux 6.9 and later.  The reason is in the
+ * tracepoint.  After an error the caller releases the open.
  */
 int fuse_passthrough_open_id(struct fuse_file *ff, const struct file *user,
 			     const struct fuse_open_out *out,
@@ -275,7 +275,7 @@ void fuse_lower_init_ids(struct fuse_conn *fc)
 }
 
 /**
- * fuse_lower_free_ids - drop the backing ids that are left
+ * fuse_lower_free_ids - drop all backing ids
  * @fc: a connection that is no longer in use
  *
  * Context: may sleep.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FUSE passthrough: attach a lower file, directory or symbolic link to an inode, by
- * the request whose answer tells of the inode, or by its nodeid.
+ * FUSE passthrough: attach a lower file, directory or symbolic link to an
+ * inode, by a request whose reply is about the inode, or by its nodeid.
  */
 
 #include "../fuse_i.h"
@@ -10,11 +10,11 @@
 #include <linux/file.h>
 #include <trace/events/fuse_passthrough.h>
 
-/* Only together: positions in a directory are those of who opened it. */
+/* Only together: positions are those of the directory that was opened. */
 #define LOWER_OPS_LISTING \
 	(LOWER_OP(FUSE_OPENDIR) | LOWER_OP(FUSE_READDIR))
 
-/* What can be attached, by type of file. */
+/* Operations that can be attached, by type of file */
 #define LOWER_OPS_COMMON \
 	(LOWER_OP(FUSE_GETATTR) | LOWER_OP(FUSE_SETATTR) | \
 	 LOWER_OP(FUSE_GETXATTR) | LOWER_OP(FUSE_LISTXATTR) | \
@@ -28,12 +28,12 @@
 #define LOWER_OPS_SYMLINK \
 	(LOWER_OPS_COMMON | LOWER_OP(FUSE_READLINK))
 
-/* Of these the kernel checks the client's rights, by the lower inode. */
+/* Operations for which FUSE checks the client's rights on the lower inode */
 #define LOWER_OPS_CHECKED \
 	(LOWER_OP(FUSE_SETATTR) | LOWER_OP(FUSE_OPEN) | LOWER_OPS_LISTING | \
 	 LOWER_OP(FUSE_GETXATTR) | LOWER_OP(FUSE_SETXATTR) | \
 	 LOWER_OP(FUSE_REMOVEXATTR))
-/* What an open for reading cannot do, or does without one. */
+/* Operations that FUSE_PASSTHROUGH_RDONLY excludes: they change the file */
 #define LOWER_OPS_WRITING \
 	(LOWER_OP(FUSE_SETATTR) | LOWER_OP(FUSE_SETXATTR) | \
 	 LOWER_OP(FUSE_REMOVEXATTR) | LOWER_OP(FUSE_FALLOCATE))
@@ -51,14 +51,14 @@ static u64 ops_for(umode_t mode)
  * fuse_passthrough_honours_excl - does the server honour O_EXCL in CREATE?
  * @fc: its connection
  *
- * Others may count on the LOOKUP that comes before.
+ * A server that attaches no inode may rely on the LOOKUP before the CREATE.
  */
 bool fuse_passthrough_honours_excl(const struct fuse_conn *fc)
 {
 	return READ_ONCE(fc->passthrough_by_inode);
 }
 
-/* Do the answers to this request tell of an inode? */
+/* Is the reply to this request about an inode? */
 static bool tells_of_inode(const struct fuse_req *req)
 {
 	switch (req->in.h.opcode) {
@@ -126,7 +126,7 @@ static long detach(struct fuse_conn *fc, u64 nodeid)
 	return detached ? 0 : fuse_lower_refuse(fc, "nothing attached", -ENOENT);
 }
 
-/* Rights are compared with the lower inode, which knows one id mapping only. */
+/* Checks on the lower inode cannot apply the id mapping of a FUSE mount. */
 static bool may_be_idmapped(struct fuse_conn *fc)
 {
 	struct fuse_mount *fm;
@@ -140,7 +140,10 @@ static bool may_be_idmapped(struct fuse_conn *fc)
 	return may;
 }
 
-/* Operations that do not go together, or not with the connection. */
+/*
+ * Reason to refuse operations that exclude each other, or do not work on this
+ * connection; NULL if there is none
+ */
 static const char *senseless(struct fuse_conn *fc,
 			     const struct fuse_passthrough_inode *in)
 {
@@ -155,7 +158,7 @@ static const char *senseless(struct fuse_conn *fc,
 		return "FSYNCDIR without OPENDIR";
 	if ((in->flags & FUSE_PASSTHROUGH_RDONLY) && (in->ops & LOWER_OPS_WRITING))
 		return "writes, and is read-only";
-	/* The server would never be told of the end of an open that has locks. */
+	/* The server would not see the close of an open that has locks. */
 	if ((in->ops & LOWER_OP(FUSE_OPEN)) && (!fc->no_lock || !fc->no_flock))
 		return "locks are the server's";
 	if (may_be_idmapped(fc))

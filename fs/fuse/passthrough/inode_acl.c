@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FUSE passthrough: ACLs of an attached inode, where the server negotiated
- * FUSE_POSIX_ACL, are the lower inode's.  Nothing caches them.
+ * FUSE passthrough: ACLs of an attached inode are the lower inode's if the
+ * server negotiated FUSE_POSIX_ACL.  They are not cached.
  */
 
 #include "../fuse_i.h"
@@ -12,8 +12,8 @@
 #include <linux/posix_acl.h>
 
 /*
- * A copy of @acl with the ids that the lower mount and the FUSE file system show, or
- * of what these show with the lower file system's.
+ * Copy @acl.  With @show, map the ids of the lower file system to those that
+ * the lower mount and the FUSE file system show; without, map them back.
  */
 static struct posix_acl *map_acl(const struct fuse_conn *fc,
 				 const struct fuse_lower_path *lp,
@@ -47,7 +47,7 @@ static struct posix_acl *map_acl(const struct fuse_conn *fc,
 	return copy;
 }
 
-/* The server cannot name others, neither can the FUSE file system. */
+/* Can the server and the FUSE file system both name all ids of @acl? */
 static bool ids_are_known(const struct fuse_conn *fc,
 			  const struct fuse_lower_path *lp,
 			  const struct posix_acl *acl)
@@ -74,7 +74,7 @@ static bool ids_are_known(const struct fuse_conn *fc,
  * @type: ACL_TYPE_*
  * @acl: a reference, NULL if there is none, or an error pointer
  *
- * Return: false if the server is to be asked
+ * Return: false if the request goes to the server
  */
 bool fuse_passthrough_get_acl(struct inode *inode, int type,
 			      struct posix_acl **acl)
@@ -105,14 +105,14 @@ bool fuse_passthrough_get_acl(struct inode *inode, int type,
 	}
 	fuse_lower_path_put(lp);
 
-	/* The caller keeps what it is told only where it has left its mark. */
+	/* The caller caches the ACL only if its sentinel is still in place. */
 	forget_all_cached_acls(inode);
 	return true;
 }
 
 /*
- * The lower file system lets the bit fall by the server's groups.  What the client
- * may not keep is taken away before.
+ * The lower file system decides by the server's groups whether setgid stays.
+ * Drop the bit first if the client may not keep it.
  */
 static int drop_sgid(const struct path *path, struct inode **delegated)
 {
@@ -122,7 +122,7 @@ static int drop_sgid(const struct path *path, struct inode **delegated)
 	return notify_change(idmap, path->dentry, &attr, delegated);
 }
 
-/* By the client's credentials */
+/* With the client's credentials: may the client keep setgid? */
 static bool keeps_sgid(const struct path *path)
 {
 	struct mnt_idmap *idmap = fuse_lower_idmap(path);
@@ -194,11 +194,12 @@ static int set(struct fuse_conn *fc, const struct fuse_lower_path *lp,
 /**
  * fuse_passthrough_set_acl - set an ACL of an attached inode
  * @inode: a FUSE inode, its lock held
- * @acl: NULL to remove it
+ * @acl: the ACL, or NULL to remove it
  * @type: ACL_TYPE_*
  * @err: 0 or a negative errno
  *
- * Return: false if the server is to be asked, or to wait for a thaw
+ * Return: false if the request goes to the server, as it does if the lower file
+ * system is frozen
  */
 bool fuse_passthrough_set_acl(struct inode *inode, struct posix_acl *acl,
 			      int type, int *err)

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FUSE passthrough: stat of an attached inode is that of the lower file.
+ * FUSE passthrough: attributes of an attached inode are the lower file's.
+ *
+ * A stat that finds a new size or mtime may set FUSE_I_PASSTHROUGH_STALE.  The
+ * first stat after that which gets the inode lock drops the cached pages.
  */
 
 #include "../fuse_i.h"
@@ -11,11 +14,11 @@
 
 /**
  * fuse_lower_take_size - give a FUSE inode the size of its lower inode
- * @inode: the FUSE inode; its lock is held where there is a write-back cache
+ * @inode: the FUSE inode, its lock held if there is a write-back cache
  * @lower: the lower inode
  *
  * Context: takes fi->lock
- * Return: false if it had that size; else fuse_lower_resized() is to come
+ * Return: true if the size has changed: cached pages may be stale
  */
 bool fuse_lower_take_size(struct inode *inode, const struct inode *lower)
 {
@@ -36,7 +39,8 @@ bool fuse_lower_take_size(struct inode *inode, const struct inode *lower)
  * fuse_lower_resized - drop cached pages of an inode with a new size
  * @inode: a FUSE inode, its lock held
  *
- * Context: may wait for the server, whose WRITEs must not be held back
+ * Context: may wait for the server: WRITEs must not be held back by
+ * fuse_set_nowrite()
  */
 void fuse_lower_resized(struct inode *inode)
 {
@@ -49,9 +53,10 @@ void fuse_lower_resized(struct inode *inode)
 }
 
 /*
- * Writers of a write-back cache raise the size before the server has the data, with
- * the inode lock.  Who is told a size while such a writer is at work, or holds the
- * lock himself, finds it in the inode with his next stat.
+ * With a write-back cache, writers raise the size with the inode lock held
+ * before the server has the data.  If the lock is busy, because of such a
+ * writer or because the caller holds it, a later stat updates the size of the
+ * FUSE inode.  The size that this stat reports is the lower file's.
  */
 static void update_size_locked(struct inode *inode, const struct inode *lower)
 {
@@ -101,8 +106,9 @@ static void update_mtime(struct inode *inode, const struct kstat *stat)
 }
 
 /*
- * A cached writer without the write-back cache has its data in an unlocked page
- * before the server has it, with the inode lock: then the next stat drops pages.
+ * A cached writer without the write-back cache holds the inode lock until the
+ * server has the data of its unlocked page, see drop_pages() in cache.c.  If
+ * the lock is busy a later stat drops the pages.
  */
 static void drop_stale(struct inode *inode)
 {
@@ -132,11 +138,11 @@ static int look(const struct fuse_lower_path *lp, struct kstat *stat, u32 mask,
 }
 
 /**
- * fuse_lower_refresh_mode - look at mode and owner of the lower file anew
+ * fuse_lower_refresh_mode - stat the lower file to update mode and owner
  * @inode: a FUSE inode
  * @lp: its lower path
  *
- * Return: 0 or what the server would be told by stat()
+ * Return: 0 or a negative errno of that stat
  */
 int fuse_lower_refresh_mode(struct inode *inode,
 			    const struct fuse_lower_path *lp)
@@ -157,7 +163,7 @@ static int getattr(struct inode *inode, const struct fuse_lower_path *lp,
 	const struct fuse_conn *fc = get_fuse_conn(inode);
 	int err;
 
-	/* Dirty pages decide where the lower file ends. */
+	/* Dirty pages may extend the lower file. */
 	if (S_ISREG(inode->i_mode) && fuse_lower_cached(inode)) {
 		err = fuse_lower_flush(inode);
 		if (err)
@@ -185,7 +191,10 @@ static int getattr(struct inode *inode, const struct fuse_lower_path *lp,
 	return 0;
 }
 
-/* As plain FUSE does whenever it asks; a stat writes to no shared cache line. */
+/*
+ * Plain FUSE forgets ACLs with each request for attributes.  Test first, so
+ * that a stat writes to no shared cache line.
+ */
 static void forget_acls(struct inode *inode)
 {
 	if (READ_ONCE(inode->i_acl) != ACL_NOT_CACHED ||
@@ -196,16 +205,16 @@ static void forget_acls(struct inode *inode)
 /**
  * fuse_passthrough_getattr - get the attributes of an attached inode
  * @inode: a FUSE inode
- * @stat: result, or NULL if they are wanted in the inode only
+ * @stat: result, or NULL if the caller needs only the FUSE inode updated
  * @mask: STATX_*
  * @flags: AT_STATX_*
  * @err: 0 or a negative errno
  *
- * A file whose last name is gone is detached at once: it would keep the blocks of
- * the lower file until it is evicted.
+ * An inode whose last link is gone is detached at once, unless it is open by
+ * inode: it would pin the blocks of the lower file until its eviction.
  *
  * Context: may wait for the server to take dirty pages
- * Return: false if the server is to be asked
+ * Return: false if the request goes to the server
  */
 bool fuse_passthrough_getattr(struct inode *inode, struct kstat *stat, u32 mask,
 			      unsigned int flags, int *err)

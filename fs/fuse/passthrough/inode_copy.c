@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FUSE passthrough: copies and clones between two open lower files, if both inodes
- * have COPY_FILE_RANGE attached.
+ * FUSE passthrough: copies and clones between two open lower files, if both
+ * inodes have COPY_FILE_RANGE attached.
  */
 
 #include "../fuse_i.h"
@@ -39,7 +39,7 @@ static int flush_both(const struct copy *c)
 	return err;
 }
 
-/* What comes before data of the destination changes. */
+/* Prepare for a change of the destination's data. */
 static int prepare(const struct copy *c)
 {
 	struct fuse_file *ff = c->out->private_data;
@@ -57,8 +57,8 @@ static int prepare(const struct copy *c)
 }
 
 /*
- * By the destination's credentials.  No lock is held: the lower calls wait for a
- * thaw.
+ * Runs with the destination's credentials.  No lock is held: the lower calls
+ * wait for a thaw.
  */
 static loff_t copy_below(const struct copy *c,
 			 loff_t (*call)(const struct copy *lower))
@@ -127,13 +127,13 @@ static loff_t do_clone(const struct copy *lower)
 /**
  * fuse_passthrough_copy - copy_file_range() between open files
  * @in: the client's source
- * @pos_in: where there
+ * @pos_in: position in @in
  * @out: the client's destination
- * @pos_out: where there
- * @len: how much
- * @ret: how much was copied, or a negative errno
+ * @pos_out: position in @out
+ * @len: bytes
+ * @ret: bytes copied, or a negative errno
  *
- * Return: false if the server is to be asked
+ * Return: false if the request goes to the server
  */
 bool fuse_passthrough_copy(struct file *in, loff_t pos_in, struct file *out,
 			   loff_t pos_out, size_t len, ssize_t *ret)
@@ -154,15 +154,15 @@ bool fuse_passthrough_copy(struct file *in, loff_t pos_in, struct file *out,
 /**
  * fuse_lower_remap - ->remap_file_range
  * @in: the client's source
- * @pos_in: where there
+ * @pos_in: position in @in
  * @out: the client's destination
- * @pos_out: where there
- * @len: how much; 0 for all
+ * @pos_out: position in @out
+ * @len: bytes; 0 for all up to the end of @in
  * @flags: REMAP_FILE_*
  *
- * FUSE has no request for it: without lower files there are no clones.
+ * FUSE has no such request: without lower files there are no clones.
  *
- * Return: how much was cloned, or a negative errno
+ * Return: bytes cloned, or a negative errno
  */
 loff_t fuse_lower_remap(struct file *in, loff_t pos_in, struct file *out,
 			loff_t pos_out, loff_t len, unsigned int flags)
@@ -172,7 +172,7 @@ loff_t fuse_lower_remap(struct file *in, loff_t pos_in, struct file *out,
 		.len = len, .flags = flags,
 	};
 
-	/* As where there is no such operation. */
+	/* The errors of a file system without this operation */
 	if (flags & ~REMAP_FILE_ADVISORY)
 		return -EINVAL;
 	if (out->f_op->remap_file_range != fuse_lower_remap ||

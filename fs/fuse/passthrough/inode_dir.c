@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FUSE passthrough: directories that were opened by inode are read below.
+ * FUSE passthrough: operations on a directory that was opened by inode.
  */
 
 #include "../fuse_i.h"
@@ -9,12 +9,12 @@
 /**
  * fuse_passthrough_readdir - read a directory that was opened by inode
  * @file: the client's file, its position locked
- * @ctx: where entries go
+ * @ctx: takes the entries
  * @err: 0 or a negative errno
  *
  * Entries and positions are those of the lower directory.
  *
- * Return: false if the server is to be asked
+ * Return: false if the request goes to the server
  */
 bool fuse_passthrough_readdir(struct file *file, struct dir_context *ctx,
 			      int *err)
@@ -28,7 +28,7 @@ bool fuse_passthrough_readdir(struct file *file, struct dir_context *ctx,
 		return false;
 
 	old = fuse_lower_override(ff->passthrough.creds->full);
-	/* Also at the same position: rewinding makes entries new. */
+	/* Always seek to 0: a rewind makes new entries visible. */
 	if (lower->f_pos != ctx->pos || !ctx->pos)
 		pos = vfs_llseek(lower, ctx->pos, SEEK_SET);
 	*err = pos < 0 ? pos : iterate_dir(lower, ctx);
@@ -37,14 +37,14 @@ bool fuse_passthrough_readdir(struct file *file, struct dir_context *ctx,
 }
 
 /**
- * fuse_passthrough_fsyncdir - make a directory that was opened by inode durable
+ * fuse_passthrough_fsyncdir - fsync of a directory that was opened by inode
  * @file: the client's file
  * @start: as for ->fsync
  * @end: as for ->fsync
  * @datasync: as for ->fsync
  * @err: 0 or a negative errno
  *
- * Return: false if the server is to be asked
+ * Return: false if the request goes to the server
  */
 bool fuse_passthrough_fsyncdir(struct file *file, loff_t start, loff_t end,
 			       int datasync, int *err)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FUSE passthrough: operations on an open lower file that go there if the inode has
- * them attached, and to the server if not.
+ * FUSE passthrough: operations on an open that go to the lower file if the
+ * inode has them attached, else to the server.
  */
 
 #include "../fuse_i.h"
@@ -13,7 +13,7 @@
 
 /**
  * fuse_passthrough_seen - has the server seen this open?
- * @ff: the open; its fh means something to the server only then
+ * @ff: the open; only if so, its fh is valid
  */
 bool fuse_passthrough_seen(const struct fuse_file *ff)
 {
@@ -45,7 +45,7 @@ int fuse_lower_flush_file(struct file *file, fl_owner_t id)
 	return err;
 }
 
-/* The VFS has checked this of the FUSE file. */
+/* Checks of vfs_fallocate(), repeated on the lower file */
 static int may_fallocate(struct file *lower, int mode, loff_t offset, loff_t len)
 {
 	struct inode *inode = file_inode(lower);
@@ -64,7 +64,7 @@ static int may_fallocate(struct file *lower, int mode, loff_t offset, loff_t len
 	return rw_verify_area(WRITE, lower, &offset, len);
 }
 
-/* As of a write: freeze protection is only tried, since a lock may be held. */
+/* Freeze protection is only tried: the caller may hold the inode lock. */
 static long try_fallocate(struct fuse_file *ff, int mode, loff_t offset,
 			  loff_t len)
 {
@@ -97,7 +97,7 @@ revert:
 	return err;
 }
 
-/* What moves data moves all that follows. */
+/* Modes that move all data after the range */
 static bool moves(int mode)
 {
 	return mode & (FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE);
@@ -137,11 +137,11 @@ static long fallocate_locked(struct file *file, int mode, loff_t offset,
  * fuse_lower_fallocate - ->fallocate
  * @file: the client's file
  * @mode: FALLOC_FL_*
- * @offset: where
- * @len: how much
+ * @offset: first byte
+ * @len: bytes
  *
- * Cached writers of a write-back cache are kept out: they would write back what
- * they read of a page before.
+ * Cached writers of a write-back cache are excluded: they would write back the
+ * old contents of a page.
  *
  * Return: 0 or a negative errno
  */
@@ -178,10 +178,10 @@ long fuse_lower_fallocate(struct file *file, int mode, loff_t offset, loff_t len
 /**
  * fuse_lower_llseek - ->llseek
  * @file: the client's file
- * @offset: where
+ * @offset: the offset
  * @whence: SEEK_*
  *
- * Only a search for data or holes asks anybody.
+ * Only SEEK_DATA and SEEK_HOLE go to the lower file.
  *
  * Return: the new position or a negative errno
  */

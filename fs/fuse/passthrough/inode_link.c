@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FUSE passthrough: where an attached symbolic link leads.
+ * FUSE passthrough: the target of an attached symbolic link.
  */
 
 #include "../fuse_i.h"
@@ -34,7 +34,8 @@ static const char *copy_link(const struct fuse_lower_path *lp)
  * @inode: the FUSE inode
  * @done: frees the copy that is returned
  *
- * Return: where it leads, or an error pointer; NULL if the server is to be asked
+ * Return: the target, or an error pointer; NULL if the request goes to the
+ * server
  */
 const char *fuse_passthrough_get_link(struct dentry *dentry,
 				      struct inode *inode,
@@ -44,7 +45,7 @@ const char *fuse_passthrough_get_link(struct dentry *dentry,
 	const char *link;
 	int err;
 
-	/* RCU walk: the last reference could not be dropped. */
+	/* RCU walk cannot drop the last reference to the lower path. */
 	if (!dentry && fuse_lower_path_serves(inode, LOWER_OP(FUSE_READLINK)))
 		return ERR_PTR(-ECHILD);
 

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FUSE passthrough: mode, owner and links of an attached inode are the lower inode's.
+ * FUSE passthrough: mode, owner and link count of an attached inode are the
+ * lower inode's.
  *
- * What others look at without asking is copied to the FUSE inode with fi->lock held,
- * from the lower inode as it is by then: a copy is never older than one before it.
+ * The VFS reads them in the FUSE inode without a call.  They are copied there
+ * with fi->lock held, from the lower inode as it is at that time: a later copy
+ * is never older than an earlier one.
  */
 
 #include "../fuse_i.h"
 #include "passthrough_i.h"
 
-/* Owners as the FUSE file system may show them. */
+/* Owner of the lower inode, as the FUSE file system shows it */
 static kuid_t uid_of(const struct fuse_conn *fc,
 		     const struct fuse_lower_path *lp, const struct inode *lower)
 {
@@ -26,7 +28,7 @@ static kgid_t gid_of(const struct fuse_conn *fc,
 	return fuse_lower_show_gid(fc, vfsgid_into_kgid(gid));
 }
 
-/* Without default_permissions the VFS is not to judge by the sticky bit. */
+/* Without default_permissions the VFS must not enforce the sticky bit. */
 static umode_t mode_of(const struct fuse_conn *fc, const struct inode *lower)
 {
 	umode_t mode = READ_ONCE(lower->i_mode);
@@ -34,7 +36,7 @@ static umode_t mode_of(const struct fuse_conn *fc, const struct inode *lower)
 	return fc->default_permissions ? mode : mode & ~S_ISVTX;
 }
 
-/* With all id mappings that there may be */
+/* Compare owners with all id mappings. */
 static noinline bool same_owner(struct inode *inode,
 				const struct fuse_lower_path *lp,
 				const struct inode *lower)
@@ -46,13 +48,15 @@ static noinline bool same_owner(struct inode *inode,
 }
 
 /**
- * fuse_lower_same_mode - has a FUSE inode the mode and owner of its lower inode?
+ * fuse_lower_same_mode - compare mode and owner with the lower inode's
  * @inode: the FUSE inode
  * @lp: its lower path
  * @lower: the lower inode
  *
- * An owner that the FUSE inode has is one that may be shown: if the lower inode
- * has the same, and its mount maps none, no mapping has to be looked up.
+ * The owner of the FUSE inode has a mapping.  If the lower inode has the same
+ * owner, and its mount is not idmapped, no mapping has to be looked up.
+ *
+ * Return: true if they are equal
  */
 bool fuse_lower_same_mode(struct inode *inode, const struct fuse_lower_path *lp,
 			  const struct inode *lower)
@@ -80,17 +84,17 @@ static void copy_mode(struct inode *inode, const struct fuse_lower_path *lp,
 	inode->i_uid = uid_of(fc, lp, lower);
 	inode->i_gid = gid_of(fc, lp, lower);
 	set_nlink(inode, lower->i_nlink);
-	/* The lower file may have got what a write is to take from it. */
+	/* A write may have to drop bits or capabilities of the lower file. */
 	inode->i_flags &= ~S_NOSEC;
 }
 
 /**
- * fuse_lower_update_mode - copy mode, owner and links to a FUSE inode
+ * fuse_lower_update_mode - copy mode, owner and link count to a FUSE inode
  * @inode: the FUSE inode
  * @lp: its lower path
  * @lower: the lower inode
  *
- * Context: takes fi->lock, if something differs
+ * Context: takes fi->lock if anything differs
  */
 void fuse_lower_update_mode(struct inode *inode,
 			    const struct fuse_lower_path *lp,
@@ -108,11 +112,11 @@ void fuse_lower_update_mode(struct inode *inode,
 }
 
 /**
- * fuse_passthrough_sync_mode - have mode and owner ready for checks by the VFS
+ * fuse_passthrough_sync_mode - update mode and owner for checks by the VFS
  * @inode: a FUSE inode
- * @rcu: it may be about to be freed, and is not to be written to
+ * @rcu: RCU walk: @inode may be about to be freed, and must not be changed
  *
- * Return: false if it would have to be written to
+ * Return: false if @inode would have to be changed
  */
 bool fuse_passthrough_sync_mode(struct inode *inode, bool rcu)
 {
@@ -137,7 +141,7 @@ bool fuse_passthrough_sync_mode(struct inode *inode, bool rcu)
 	return same;
 }
 
-/* With fi->lock, which keeps the path that it finds. */
+/* With fi->lock: the result stays attached while the lock is held. */
 static const struct fuse_lower_path *attached(struct fuse_inode *fi)
 {
 	const struct fuse_lower_path *lp;
@@ -148,14 +152,14 @@ static const struct fuse_lower_path *attached(struct fuse_inode *fi)
 }
 
 /**
- * fuse_lower_answered - ignore attributes in an answer about an attached inode
+ * fuse_lower_answered - ignore attributes in a reply about an attached inode
  * @inode: a FUSE inode, with fi->lock
- * @attr: attributes in the answer
+ * @attr: attributes in the reply
  *
- * Of the answer st_ino is taken, which is FUSE's.  Links are counted anew: an answer
- * to LINK is all that says that there is one more.
+ * Only the inode number is taken from the reply.  The link count is copied from
+ * the lower inode: nothing but the reply to LINK shows that it has changed.
  *
- * Return: false if the inode has no attached attributes
+ * Return: false if the inode does not have GETATTR attached
  */
 bool fuse_lower_answered(struct inode *inode, const struct fuse_attr *attr)
 {
@@ -171,11 +175,11 @@ bool fuse_lower_answered(struct inode *inode, const struct fuse_attr *attr)
 }
 
 /**
- * fuse_lower_replace_answer - put the lower file's attributes into an answer
+ * fuse_lower_replace_answer - put the lower file's attributes into a reply
  * @inode: a FUSE inode, with fi->lock
- * @attr: attributes in the answer to a SETATTR
+ * @attr: attributes in the reply to a SETATTR
  *
- * Return: false if the inode has no attached attributes
+ * Return: false if the inode does not have GETATTR attached
  */
 bool fuse_lower_replace_answer(struct inode *inode, struct fuse_attr *attr)
 {

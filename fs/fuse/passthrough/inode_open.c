@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FUSE passthrough: opens of an attached inode that the server does not see.
+ * FUSE passthrough: opens by inode.  The kernel opens the lower path; the
+ * server keeps no handle.
  */
 
 #include "../fuse_i.h"
@@ -17,8 +18,8 @@ static bool writes(unsigned int flags)
 }
 
 /*
- * As open() and execve() of the server on that path would ask; its credentials.
- * @may: FMODE_* that it has shown to have, with the file open
+ * The checks of open() or execve() on @path, with the server's credentials.
+ * @may: FMODE_* of a file that the server has open there: no check needed
  */
 static int may_open_lower(const struct path *path, unsigned int flags,
 			  fmode_t may)
@@ -53,8 +54,8 @@ static int may_open_lower(const struct path *path, unsigned int flags,
 }
 
 /*
- * O_APPEND and O_DIRECT are the client's at each call, and O_TRUNC comes as a
- * SETATTR.
+ * O_APPEND and O_DIRECT come from the client's file at each call, and O_TRUNC
+ * comes as a SETATTR.
  */
 static struct file *open_lower(struct fuse_conn *fc,
 			       const struct fuse_lower_path *lp,
@@ -87,7 +88,7 @@ static struct file *open_lower(struct fuse_conn *fc,
 	return ERR_PTR(fuse_lower_refuse(fc, fuse_lower_reasons[unfit], -EINVAL));
 }
 
-/* @ff takes over the caller's reference to @lp, unless this fails. */
+/* On success @ff owns the caller's reference to @lp. */
 static int open_by_inode(struct fuse_file *ff, struct fuse_lower_path *lp,
 			 const struct file *user, unsigned int flags,
 			 fmode_t may)
@@ -111,12 +112,12 @@ static int open_by_inode(struct fuse_file *ff, struct fuse_lower_path *lp,
 	return 0;
 }
 
-/* The VFS has asked before: what exec goes by may have changed since. */
+/* Repeat the VFS's check for exec: the lower mode may have changed since. */
 static int may_still_exec(struct inode *inode, unsigned int flags)
 {
 	int err;
 
-	/* If it was detached meanwhile, there is only the VFS's check. */
+	/* If the inode was detached since, the VFS's check remains. */
 	if (!(flags & __FMODE_EXEC) ||
 	    !fuse_passthrough_permission(inode, MAY_EXEC | MAY_OPEN, &err))
 		return 0;
@@ -126,10 +127,10 @@ static int may_still_exec(struct inode *inode, unsigned int flags)
 /**
  * fuse_passthrough_open - open an attached inode
  * @inode: a FUSE inode
- * @file: the client's file; gets its struct fuse_file
+ * @file: the client's file; its private_data is set
  * @err: 0 or a negative errno
  *
- * Return: false if the server is to be asked
+ * Return: false if the request goes to the server
  */
 bool fuse_passthrough_open(struct inode *inode, struct file *file, int *err)
 {
@@ -171,15 +172,16 @@ put_path:
 }
 
 /**
- * fuse_passthrough_created - an open whose CREATE attached OPEN to the inode
+ * fuse_passthrough_created - open the lower path that came with CREATE
  * @ff: the open, not yet visible
  * @user: the client's file
  * @flags: its flags
  *
- * It is an open by inode, too: the server keeps no handle.
+ * If OPEN was attached in CREATE, this open is by inode, and the server keeps
+ * no handle.
  *
- * Return: 0, or why the lower file does not open.  The caller releases @ff then,
- * of which the server is told nothing.
+ * Return: 0, or a negative errno if the lower file does not open.  The caller
+ * then releases @ff, without a RELEASE.
  */
 int fuse_passthrough_created(struct fuse_file *ff, const struct file *user,
 			     unsigned int flags)
@@ -189,12 +191,12 @@ int fuse_passthrough_created(struct fuse_file *ff, const struct file *user,
 
 	if (!lp || !(lp->ops & LOWER_OP(FUSE_OPEN)) || ff->passthrough.lower)
 		return 0;
-	/* What O_TRUNC asked for has been done. */
+	/* The server has done the truncation. */
 	flags &= ~O_TRUNC;
 	if (lp->rdonly && writes(flags))
 		return 0;
 
-	/* A new file may be open for what its mode does not permit. */
+	/* A new file may be open although its mode does not permit that. */
 	if (lp->file)
 		may = lp->file->f_mode & (FMODE_READ | FMODE_WRITE);
 	fuse_lower_path_settle(lp);

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FUSE passthrough: the client's rights to an attached inode are its rights to the
- * lower inode, by that one's mode, owner and ACL and the lower mount's id mapping.
+ * FUSE passthrough: the client's rights to an attached inode are those to the
+ * lower inode, by its mode, owner and ACL and the id mapping of the lower
+ * mount.
  */
 
 #include "../fuse_i.h"
 #include "passthrough_i.h"
 
 /*
- * Without waiting.  What the VFS itself looks at (setuid bits at exec, the owner for
- * sticky directories) has to be the same in the FUSE inode.
+ * Check without sleeping.  The FUSE inode must have the same mode and owner:
+ * the VFS reads them there (setuid bits at exec, the owner in sticky
+ * directories).
  */
 static int try_check(struct inode *inode, const struct fuse_lower_path *lp,
 		     int mask)
@@ -23,11 +25,11 @@ static int try_check(struct inode *inode, const struct fuse_lower_path *lp,
 
 	err = generic_permission(fuse_lower_idmap(path), lower,
 				 mask | MAY_NOT_BLOCK);
-	/* What a network file system knows may be old. */
+	/* Attributes of a network file system may be stale. */
 	return err == -EACCES ? -ECHILD : err;
 }
 
-/* The same after a look at the lower file system. */
+/* The same after a stat of the lower file */
 static int check(struct inode *inode, struct fuse_lower_path *lp, int mask)
 {
 	int err;
@@ -36,7 +38,7 @@ static int check(struct inode *inode, struct fuse_lower_path *lp, int mask)
 	if (err)
 		return err;
 
-	/* The VFS refuses the same, but may have looked before it was known. */
+	/* The VFS refuses this too, but before the owner was refreshed. */
 	if ((mask & MAY_WRITE) &&
 	    (!uid_valid(inode->i_uid) || !gid_valid(inode->i_gid)))
 		return -EACCES;
@@ -50,8 +52,8 @@ static int check(struct inode *inode, struct fuse_lower_path *lp, int mask)
  * @mask: MAY_*
  * @err: the result
  *
- * Return: false if the inode has no lower inode for this, or the server is the one
- * to check
+ * Return: false if the inode does not have GETATTR attached, or the server
+ * checks permissions
  */
 bool fuse_passthrough_permission(struct inode *inode, int mask, int *err)
 {

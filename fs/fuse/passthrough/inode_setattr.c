@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FUSE passthrough: SETATTR of an attached inode is done to the lower file.
+ * FUSE passthrough: SETATTR of an attached inode goes to the lower file.
  *
- * The client's rights, and the mode bits that fall, go by the lower inode as it is
- * with its lock held, right before notify_change(): what has been looked at earlier
- * may be another owner's.  notify_change() then asks for the server's rights, but
- * for those that truncate() and open() ask for themselves.
+ * The client's rights and the mode bits to drop are decided by the lower inode
+ * with its lock held, right before notify_change(): after an earlier check the
+ * file may have got another owner.  notify_change() then checks the server's
+ * rights, except those that truncate() and open() check; these are checked
+ * here.
  */
 
 #include "../fuse_i.h"
@@ -16,7 +17,7 @@
 
 #define KILL_MODE	(ATTR_KILL_SUID | ATTR_KILL_SGID)
 
-/* What a write or a truncation changes: it takes no owner. */
+/* Changes that writes and truncations make: they do not require ownership. */
 #define OF_DATA		(KILL_MODE | ATTR_KILL_PRIV | ATTR_SIZE | ATTR_MTIME | \
 			 ATTR_CTIME)
 
@@ -36,14 +37,14 @@ static int may_change(const struct fuse_lower_path *lp, struct iattr *attr,
 	return err ?: setattr_prepare(idmap, lp->path.dentry, attr);
 }
 
-/* A chown() that names no owner takes bits nevertheless. */
+/* A chown() that changes neither owner nor group still drops bits. */
 static bool is_chown(unsigned int valid)
 {
 	return (valid & (ATTR_UID | ATTR_GID)) ||
 		((valid & KILL_MODE) && !(valid & (ATTR_FORCE | ATTR_SIZE)));
 }
 
-/* Do bits fall that the client may only have changed as the owner? */
+/* Does a chown() drop bits of the lower inode?  Only the owner may do that. */
 static bool takes_bits(const struct inode *lower, unsigned int valid,
 		       unsigned int kill)
 {
@@ -52,7 +53,7 @@ static bool takes_bits(const struct inode *lower, unsigned int valid,
 		 ((kill & ATTR_KILL_SGID) && (lower->i_mode & S_ISGID)));
 }
 
-/* With the lower inode's lock, by the client's credentials: what is to fall. */
+/* ATTR_KILL_*, with the lower inode's lock and the client's credentials */
 static unsigned int bits_to_drop(const struct fuse_lower_path *lp,
 				 unsigned int valid)
 {
@@ -72,7 +73,7 @@ static unsigned int bits_to_drop(const struct fuse_lower_path *lp,
 	return kill | (valid & ATTR_KILL_PRIV);
 }
 
-/* An id that the server could not name is not to be given to a file by it. */
+/* Can the server and the FUSE file system both name the new owner? */
 static bool ids_are_known(const struct fuse_conn *fc,
 			  const struct fuse_lower_path *lp,
 			  const struct iattr *attr)
@@ -109,7 +110,7 @@ static bool has_opened(const struct iattr *attr, const struct inode *lower)
 	return file && file_inode(file) == lower && (file->f_mode & FMODE_WRITE);
 }
 
-/* May the server truncate?  Ends with write access to the lower inode. */
+/* Check that the server may truncate; gets write access to the lower inode. */
 static int begin_truncate(const struct fuse_lower_path *lp,
 			  const struct iattr *attr)
 {
@@ -135,8 +136,9 @@ static int begin_truncate(const struct fuse_lower_path *lp,
 }
 
 /*
- * By the server's credentials, as file_remove_privs() and truncate() do it.
- * begin_truncate() has asked for the right to write.
+ * With the server's credentials: force the change, as file_remove_privs() and
+ * truncate() do.  This requires the right to write, which begin_truncate() has
+ * checked for ATTR_SIZE.
  */
 static int force(const struct fuse_lower_path *lp, unsigned int asked,
 		 struct iattr *attr)
@@ -148,7 +150,7 @@ static int force(const struct fuse_lower_path *lp, unsigned int asked,
 				d_inode(lp->path.dentry), MAY_WRITE);
 }
 
-/* @asked: what the VFS wants; @attr is what of that is left to be done */
+/* @asked: ia_valid from the VFS; @attr: the change of the lower file */
 static int change_locked(const struct fuse_lower_path *lp, unsigned int asked,
 			 struct iattr *attr, struct inode **delegated)
 {
@@ -176,7 +178,10 @@ static int change_locked(const struct fuse_lower_path *lp, unsigned int asked,
 	if (!attr->ia_valid)
 		return 0;
 
-	/* What is to fall is said: all else stays, if the server may keep it. */
+	/*
+	 * @attr has all bits to drop.  With the full credentials others stay,
+	 * if the server may keep them.
+	 */
 	old = fuse_lower_override(lp->creds->full);
 	if ((asked & (ATTR_SIZE | ATTR_FORCE)) && kill &&
 	    !(attr->ia_valid & ~OF_DATA))
@@ -188,7 +193,7 @@ static int change_locked(const struct fuse_lower_path *lp, unsigned int asked,
 	return err;
 }
 
-/* @attr as the VFS has it */
+/* @attr: from the VFS */
 static int change(const struct fuse_lower_path *lp, const struct iattr *attr)
 {
 	struct inode *lower = d_inode(lp->path.dentry);
@@ -200,7 +205,7 @@ static int change(const struct fuse_lower_path *lp, const struct iattr *attr)
 		mine = *attr;
 		mine.ia_valid &= ~(ATTR_FORCE | ATTR_OPEN | ATTR_FILE |
 				   KILL_MODE | ATTR_KILL_PRIV);
-		/* Then the mode was made of a mode that may be old. */
+		/* The VFS made this mode from one that may be stale. */
 		if (attr->ia_valid & KILL_MODE)
 			mine.ia_valid &= ~ATTR_MODE;
 
@@ -237,8 +242,8 @@ static int change_lower(const struct fuse_lower_path *lp,
 }
 
 /*
- * Data that the server has not taken yet goes first: it may not undo the change.
- * While the lower file is cut, nothing goes.
+ * Dirty pages are written back first: later they would undo the change.  No
+ * WRITE is sent while the lower file is truncated.
  */
 static int setattr(struct inode *inode, const struct fuse_lower_path *lp,
 		   const struct iattr *attr, bool *frozen)
@@ -271,7 +276,7 @@ static int setattr(struct inode *inode, const struct fuse_lower_path *lp,
 	return err;
 }
 
-/* A reference to what an open with O_TRUNC has opened, or to what the inode has. */
+/* Get the lower path of an open with O_TRUNC, else that of the inode. */
 static struct fuse_lower_path *path_for(struct inode *inode,
 					const struct iattr *attr)
 {
@@ -283,7 +288,7 @@ static struct fuse_lower_path *path_for(struct inode *inode,
 			refcount_inc(&ff->lower_path->count);
 			return ff->lower_path;
 		}
-		/* The server has truncated the file as it opened it. */
+		/* The server has truncated the file in OPEN. */
 		if (get_fuse_conn(inode)->atomic_o_trunc)
 			return NULL;
 	}
@@ -296,11 +301,12 @@ static struct fuse_lower_path *path_for(struct inode *inode,
  * @attr: as for ->setattr
  * @err: 0 or a negative errno
  *
- * A thaw is the server's to wait for, as without lower files: the caller's locks may
- * be what the freeze waits for.
+ * If the lower file system is frozen the request goes to the server, which
+ * waits for the thaw, as without passthrough.  The freeze may wait for a lock
+ * that the caller holds.
  *
  * Context: may wait for the server to take dirty pages
- * Return: false if the server is to be asked
+ * Return: false if the request goes to the server
  */
 bool fuse_passthrough_set_lower(struct inode *inode, const struct iattr *attr,
 				int *err)

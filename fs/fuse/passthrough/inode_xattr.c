@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FUSE passthrough: extended attributes of an attached inode are the lower file's.
+ * FUSE passthrough: extended attributes of an attached inode are the lower
+ * file's.
  *
- * The VFS checks the client's rights before it calls, but for what it leaves to the
- * file system: whoever's right is ownership of the inode is asked for it again with
- * the lower inode's lock held, where nobody can give the file away.
+ * The VFS checks the client's rights first, except those that it leaves to the
+ * file system.  A right that depends on ownership is checked again with the
+ * lower inode's lock held, which excludes a chown().
  */
 
 #include "../fuse_i.h"
@@ -14,15 +15,16 @@
 #include <linux/xattr.h>
 
 /*
- * ACLs come by fuse_passthrough_get_acl() and fuse_passthrough_set_acl().  The rights
- * to all else in "system." are known to the file system that has it.
+ * With FUSE_POSIX_ACL, ACLs go through fuse_passthrough_get_acl() and
+ * fuse_passthrough_set_acl().  Rights to other names in "system." are known
+ * only to the file system that has them: they go to the server.
  */
 static bool is_servers(const char *name)
 {
 	return !strncmp(name, XATTR_SYSTEM_PREFIX, XATTR_SYSTEM_PREFIX_LEN);
 }
 
-/* With the lower inode's lock, by the client's credentials. */
+/* With the lower inode's lock and the client's credentials */
 static int may_set(const struct path *path, const char *name)
 {
 	struct mnt_idmap *idmap = fuse_lower_idmap(path);
@@ -63,8 +65,9 @@ static int set_locked(const struct fuse_lower_path *lp, const char *name,
 }
 
 /*
- * The value names a root user, by the file system's user namespace as the VFS calls
- * us, by the caller's in vfs_setxattr(): both have to be the same.
+ * The value contains a root uid.  The VFS passes it here in terms of the FUSE
+ * file system's user namespace; vfs_setxattr() expects it in terms of that of
+ * the credentials, here the server's.  Both must be the same.
  */
 static int set_caps(struct inode *inode, const struct fuse_lower_path *lp,
 		    const void *value, size_t size, int flags)
@@ -108,7 +111,10 @@ static int set_other(const struct fuse_lower_path *lp, const char *name,
 static int set(struct inode *inode, const struct fuse_lower_path *lp,
 	       const char *name, const void *value, size_t size, int flags)
 {
-	/* The right to these is a capability over the file system. */
+	/*
+	 * The client's right to these is a capability in the FUSE file
+	 * system's user namespace.  The lower call checks the server's.
+	 */
 	if (!strncmp(name, XATTR_SECURITY_PREFIX, XATTR_SECURITY_PREFIX_LEN) &&
 	    lp->creds->full->user_ns != inode->i_sb->s_user_ns)
 		return -EPERM;
@@ -120,13 +126,14 @@ static int set(struct inode *inode, const struct fuse_lower_path *lp,
 /**
  * fuse_passthrough_setxattr - set or remove an attribute of an attached inode
  * @inode: a FUSE inode, its lock held
- * @name: of the attribute, with its prefix
- * @value: NULL to remove it
+ * @name: name of the attribute, with its prefix
+ * @value: its value, or NULL to remove it
  * @size: of @value
  * @flags: XATTR_CREATE, XATTR_REPLACE
  * @err: 0 or a negative errno
  *
- * Return: false if the server is to be asked, or to wait for a thaw
+ * Return: false if the request goes to the server, as it does if the lower file
+ * system is frozen
  */
 bool fuse_passthrough_setxattr(struct inode *inode, const char *name,
 			       const void *value, size_t size, int flags,
@@ -151,8 +158,8 @@ bool fuse_passthrough_setxattr(struct inode *inode, const char *name,
 }
 
 /*
- * chown(), truncate() and O_TRUNC ask whether there are capabilities to be dropped.
- * Where they go to the lower file they are not to cost a request.
+ * chown(), truncate() and O_TRUNC ask whether there are file capabilities to
+ * drop.  This must not cost a request if they go to the lower file.
  */
 static u64 ops_for(const char *name, size_t size)
 {
@@ -166,12 +173,12 @@ static u64 ops_for(const char *name, size_t size)
 /**
  * fuse_passthrough_getxattr - get an attribute of an attached inode
  * @inode: a FUSE inode
- * @name: of the attribute, with its prefix
- * @value: the result
- * @size: of @value; 0 to ask how much there is
+ * @name: name of the attribute, with its prefix
+ * @value: result
+ * @size: size of @value; 0 to get only the size of the attribute
  * @ret: its size or a negative errno
  *
- * Return: false if the server is to be asked
+ * Return: false if the request goes to the server
  */
 bool fuse_passthrough_getxattr(struct inode *inode, const char *name,
 			       void *value, size_t size, ssize_t *ret)
@@ -200,7 +207,7 @@ bool fuse_passthrough_getxattr(struct inode *inode, const char *name,
 	return true;
 }
 
-/* The server may list more than the client. */
+/* The server may list names that the client must not see. */
 static ssize_t without_trusted(char *list, ssize_t size)
 {
 	char *from = list, *to = list, *end = list + size;
@@ -221,11 +228,11 @@ static ssize_t without_trusted(char *list, ssize_t size)
 /**
  * fuse_passthrough_listxattr - list the attributes of an attached inode
  * @inode: a FUSE inode
- * @list: the result
- * @size: of @list; 0 to ask how much there is
- * @ret: its size or a negative errno
+ * @list: result
+ * @size: size of @list; 0 to get only the size of the result
+ * @ret: size of the result or a negative errno
  *
- * Return: false if the server is to be asked
+ * Return: false if the request goes to the server
  */
 bool fuse_passthrough_listxattr(struct inode *inode, char *list, size_t size,
 				ssize_t *ret)

@@ -105,10 +105,10 @@ static noinline ssize_t once(struct kiocb *iocb, struct file *lower, int flags,
 
 /*
  * A lower call faults in its buffer under the server's credentials.  A buffer
- * that maps a FUSE file may need the client's: FUSE fails a request of ids that
- * the user namespace of the mount does not map.  If a call moved no data, let
- * the client fault in the buffer, with no lock and no freeze protection held,
- * and repeat the call.
+ * that maps a FUSE file may need the client's: FUSE fails a request whose ids
+ * have no mapping in the user namespace of the mount.  If a call moved no data,
+ * fault in the buffer under the client's credentials, with no lock and no
+ * freeze protection held, and repeat the call.
  */
 static ssize_t again(struct kiocb *iocb, struct file *lower,
 		     int flags, struct iov_iter *iter, int rw)
@@ -130,8 +130,8 @@ static ssize_t again(struct kiocb *iocb, struct file *lower,
 }
 
 /*
- * Position in the buffer at which a call begins.  Its address is taken to keep
- * it out of registers, which each call would have to save.
+ * Position in the buffer at which a call begins.  Taking its address keeps it
+ * out of registers, which each call would have to save.
  */
 struct start {
 	struct iov_iter *iter;
@@ -155,8 +155,8 @@ start_again(struct kiocb *iocb, const struct start *start, int rw)
 
 /*
  * Synchronous direct I/O may fail after it has moved data, with its position
- * advanced.  Repeat it from where it began, but not an append, which would land
- * behind the data that it has written.
+ * advanced.  Repeat it from its start.  Do not repeat an append: it would add
+ * the same data once more.
  */
 static noinline ssize_t rw_direct(struct kiocb *iocb, struct file *lower,
 				  int flags, struct iov_iter *iter, int rw)

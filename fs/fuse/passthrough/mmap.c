@@ -15,7 +15,7 @@ module_param(passthrough_mprotect_exec, bool, 0644);
 MODULE_PARM_DESC(passthrough_mprotect_exec,
 		 "Let mprotect() make passthrough mappings executable");
 
-/* Checks of do_mmap(), repeated on the inode that gets mapped */
+/* Checks of do_mmap(), repeated on the lower inode */
 static int may_mmap(const struct file *file, const struct file *lower,
 		    const struct vm_area_struct *vma)
 {
@@ -56,8 +56,8 @@ static int clean_mapping(struct inode *inode, const struct file *lower,
 }
 
 /*
- * An LSM that checks vm_file has checked the FUSE file at mmap(), and checks
- * the lower file at mprotect().  The client may have no right to that.
+ * An LSM that checks vm_file has checked the FUSE file at mmap(), but checks
+ * the lower file at mprotect().  The client may have other rights there.
  */
 static void limit_mprotect(struct vm_area_struct *vma)
 {
@@ -68,8 +68,8 @@ static void limit_mprotect(struct vm_area_struct *vma)
 /**
  * fuse_lower_mmap - mmap of a passthrough open
  * @file: the client's file
- * @vma: the mapping, which becomes one of the lower file and pins that, not
- *	@file
+ * @vma: the mapping; it becomes a mapping of the lower file, and pins the lower
+ *	file instead of @file
  *
  * Context: the mmap lock is held; may wait for the server, see clean_mapping()
  * Return: 0 or a negative errno

@@ -2,10 +2,10 @@
 /*
  * FUSE passthrough: declarations that its parts share.
  *
- * Layers, top down: ../passthrough.c; inode; inode_open; attach, id; file; mmap,
- * splice, inode_copy, inode_dir, inode_file; io; aio, write; suid; inode_acl,
- * inode_link, inode_perm, inode_setattr, inode_xattr; inode_attr; cache; attr;
- * inode_mode; path; cred, fit.  No call goes up a layer.
+ * Layers, top down: ../passthrough.c; inode; inode_open; attach, id; file;
+ * mmap, splice, inode_copy, inode_dir, inode_file; io; aio, write; suid;
+ * inode_acl, inode_link, inode_perm, inode_setattr, inode_xattr; inode_attr;
+ * cache; attr; inode_mode; path; cred, fit.  No call goes up a layer.
  */
 #ifndef _FS_FUSE_PASSTHROUGH_I_H
 #define _FS_FUSE_PASSTHROUGH_I_H
@@ -35,7 +35,7 @@
  * @write: the same without CAP_FSETID, for calls that change data
  * @count: one for each request, open, backing id and lower path, one for the
  *	connection's cache
- * @rcu: the cache is read without a lock
+ * @rcu: for freeing, since readers of the cache take no lock
  */
 struct fuse_lower_creds {
 	const struct cred *full;
@@ -44,21 +44,22 @@ struct fuse_lower_creds {
 	struct rcu_head rcu;
 };
 
-/* The bit of an operation that may be attached to an inode */
+/* Bit of an operation in the ops of a struct fuse_lower_path */
 #define LOWER_OP(opcode)	FUSE_PASSTHROUGH_OP(opcode)
 
 /**
- * struct fuse_lower_path - what a server attached to an inode; see path.c
- * @path: the lower file, directory or symbolic link, once an inode has it
- * @file: the server's file instead, while a request has it
- * @creds: those of the server task that attached, one reference
- * @ops: LOWER_OP() of what does not go to the server
- * @rdonly: but for opens that write
- * @opens: how many opens by inode have it
- * @inode: the FUSE inode that has it, with fc->lower_lock
- * @entry: in fc->lower_paths, with fc->lower_lock
- * @count: one for the request, then the inode; one for each call that uses it
- * @rcu: looking at it takes no lock
+ * struct fuse_lower_path - lower path attached to an inode; see path.c
+ * @path: the lower file, directory or symbolic link; valid if @file is NULL
+ * @file: the server's file, while a request owns the lower path; then NULL
+ * @creds: credentials of the server task that attached it, one reference
+ * @ops: LOWER_OP() mask of the operations that it serves
+ * @rdonly: opens that write or truncate go to the server all the same
+ * @opens: number of opens by inode that have a reference
+ * @inode: the FUSE inode that owns it, under fc->lower_lock
+ * @entry: in fc->lower_paths, under fc->lower_lock
+ * @count: one for the request, then the inode; one for each open by inode and
+ *	each call that uses it
+ * @rcu: for freeing, since RCU readers look at it without a reference
  */
 struct fuse_lower_path {
 	struct path path;
@@ -81,8 +82,9 @@ enum fuse_lower_lock {
 };
 
 /*
- * What a call that only tries to take lower freeze protection returns if the
- * lower file system is frozen.  No errno: a lower file may return any of them.
+ * Result of a call that only tries to take lower freeze protection, if the
+ * lower file system is frozen.  It is not an errno that is in use: a lower file
+ * may return any of those.
  */
 #define LOWER_FROZEN	(-MAX_ERRNO)
 
@@ -236,7 +238,7 @@ fuse_lower_creds_get(struct fuse_lower_creds *creds)
 	return creds;
 }
 
-/* An id that the FUSE file system cannot show is nobody's. */
+/* An id without a mapping in the FUSE file system is shown as invalid. */
 static inline kuid_t fuse_lower_show_uid(const struct fuse_conn *fc, kuid_t uid)
 {
 	return kuid_has_mapping(fc->user_ns, uid) ? uid : INVALID_UID;
@@ -248,7 +250,7 @@ static inline kgid_t fuse_lower_show_gid(const struct fuse_conn *fc, kgid_t gid)
 }
 
 /*
- * A stacked file system may use the flags of its struct file and drop
+ * A stacked file system may use the flags of its struct file and ignore
  * IOCB_APPEND, as overlayfs of 6.1 does.  Appends to such a file are positioned
  * here.
  */
@@ -257,7 +259,7 @@ static inline bool fuse_lower_is_stacked(const struct file *lower)
 	return file_inode(lower)->i_sb->s_stack_depth;
 }
 
-/* @takes: LOWER_* flags that were chosen at open */
+/* @takes: passthrough_write of the open */
 static inline enum fuse_lower_lock
 fuse_lower_lock_of(unsigned int takes, const struct kiocb *kiocb)
 {
@@ -267,16 +269,16 @@ fuse_lower_lock_of(unsigned int takes, const struct kiocb *kiocb)
 }
 
 /*
- * After a write to the lower file: has a write since the last request for
- * attributes invalidated them?  The barrier pairs with
+ * After a write to the lower file: has a write invalidated the attributes since
+ * the last request for them?  The barrier pairs with
  * fuse_passthrough_inval_mask(), see attr.c.  It also orders the write before
  * the checks of fuse_lower_write_is_done() and fuse_lower_end_write().  That
  * pairs with a reader that fills a page with the old data: its page is in the
- * page cache before the server reads.
+ * page cache before the server reads the lower file.
  */
 static __always_inline bool fuse_lower_touched(struct inode *inode)
 {
-	/* See above. */
+	/* Pairs with fuse_passthrough_inval_mask(), see above. */
 	smp_mb();
 	return test_bit(FUSE_I_PASSTHROUGH_TOUCHED,
 			&get_fuse_inode(inode)->state);
@@ -298,9 +300,9 @@ static __always_inline void fuse_lower_accessed(struct inode *inode)
 
 /*
  * Does FUSE have pages of the inode, or WRITEs in flight?  Cheap while the
- * inode is only used through passthrough.  A WRITE whose successor is being
- * queued is out of the tree for a moment, and WRITEs held back by a SETATTR are
- * not counted for a moment.
+ * inode is only used through passthrough.  Neither the tree nor the counter is
+ * enough: a WRITE is out of the tree for a moment while its successor is
+ * queued, and WRITEs held back by a SETATTR are not counted for a moment.
  */
 static inline bool fuse_lower_cached(struct inode *inode)
 {
@@ -313,13 +315,16 @@ static inline bool fuse_lower_cached(struct inode *inode)
 	return READ_ONCE(fi->writepages.rb_node) || READ_ONCE(fi->writectr);
 }
 
-/* After fuse_lower_touch(): is nothing left to do for a write up to @end? */
+/*
+ * After fuse_lower_touch(): does a write up to @end neither raise the size nor
+ * leave pages to drop?
+ */
 static inline bool fuse_lower_write_is_done(struct inode *inode, loff_t end)
 {
 	return end <= i_size_read(inode) && !READ_ONCE(inode->i_data.nrpages);
 }
 
-/* Each lower call has the client's current flags. */
+/* The flags of the client's iocb apply to each lower call. */
 static __always_inline int fuse_lower_flags(const struct kiocb *iocb,
 					    const struct file *lower, int rw)
 {

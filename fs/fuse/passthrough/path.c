@@ -2,17 +2,19 @@
 /*
  * FUSE passthrough: the lower path of an inode.
  *
- * Until its sender has the answer, a request owns it, with the struct file that the
- * server passed: a request may be freed where path_put() must not be called.  The
- * sender makes the path of the file and gives it to the inode, which owns it until
- * it is evicted or the path is detached.  A struct file is not kept: write denial,
- * leases and read-only remounts of the lower file system stay as they are.
+ * Until its sender has the reply, a request owns the lower path, in the form of
+ * the struct file that the server passed: a request may be freed in a context
+ * where path_put() must not be called.  The sender replaces the file by its
+ * path and installs that on the inode, which owns it until the path is detached
+ * or the inode evicted.  An inode keeps no struct file: it would affect write
+ * denial, leases and read-only remounts of the lower file system.
  *
- * fc->lower_lock guards the pointer in the inode and the connection's list; fi->lock
- * nests inside, and is held while a path comes, so that an answer with attributes
- * is either before that or ignored.  Who uses a path takes a reference under RCU.
- * What can do without looks at it under RCU: the dentry, its inode and the mount
- * are valid for a grace period, but d_inode_rcu() may be NULL.
+ * fc->lower_lock guards the pointer in the inode and the connection's list.
+ * fi->lock nests inside.  It is held while a path is installed, so that
+ * attributes in a reply are either applied before, or ignored.  A user of a
+ * path takes a reference under RCU.  Code that does not sleep may look at the
+ * path under RCU without a reference: the dentry, its inode and the mount are
+ * valid for a grace period, but d_inode_rcu() may be NULL.
  */
 
 #include "../fuse_i.h"
@@ -24,16 +26,16 @@
 #include <trace/events/fuse_passthrough.h>
 
 /*
- * What an inode has whose lower path went with the connection.  It serves nothing,
- * and is never referred to otherwise.
+ * Replaces a lower path that was detached because the connection has ended.  It
+ * serves no operation, and nobody takes a reference to it.
  */
 static struct fuse_lower_path lost;
 
 /**
- * fuse_lower_path_new - make what a request is to own
+ * fuse_lower_path_new - allocate a lower path for a request
  * @fc: the connection
- * @file: the server's file, whose reference it takes over if it is made
- * @in: what the server asked for
+ * @file: the server's file; on success the lower path owns the reference
+ * @in: argument of the ioctl
  *
  * Return: one reference, or NULL if there is no memory
  */
@@ -61,7 +63,7 @@ struct fuse_lower_path *fuse_lower_path_new(struct fuse_conn *fc,
 }
 
 /**
- * fuse_lower_path_settle - keep the path of the server's file, not the file
+ * fuse_lower_path_settle - replace the server's file by its path
  * @lp: a lower path that has just been taken from its request
  *
  * Context: may sleep
@@ -81,7 +83,7 @@ void fuse_lower_path_settle(struct fuse_lower_path *lp)
  * fuse_lower_path_put - drop a reference
  * @lp: a lower path, or NULL
  *
- * Context: any while a request owns it, else one that may sleep
+ * Context: any while a request owns it; later one that may sleep
  */
 void fuse_lower_path_put(struct fuse_lower_path *lp)
 {
@@ -103,7 +105,7 @@ void fuse_lower_path_put(struct fuse_lower_path *lp)
  * @inode: a FUSE inode
  * @op: LOWER_OP() of the operation
  *
- * Return: a reference, or NULL if the operation goes to the server
+ * Return: a reference, or NULL if it does not serve the operation
  */
 struct fuse_lower_path *fuse_lower_path_get(struct inode *inode, u64 op)
 {
@@ -142,9 +144,9 @@ bool fuse_lower_path_serves(struct inode *inode, u64 op)
 /**
  * fuse_lower_path_lost - has an inode lost its lower path with the connection?
  * @inode: a FUSE inode
- * @err: -ENOTCONN if so, else left alone
+ * @err: set to -ENOTCONN if so
  *
- * Nothing that it has left may be told to anybody, not even as cached.
+ * Cached attributes of such an inode must not be used: they may be stale.
  */
 bool fuse_lower_path_lost(struct inode *inode, int *err)
 {
@@ -158,11 +160,12 @@ bool fuse_lower_path_lost(struct inode *inode, int *err)
 /**
  * fuse_lower_path_install - give a lower path to an inode
  * @inode: a FUSE inode that the caller has a reference to
- * @lp: the caller's only reference, which goes to the inode
+ * @lp: a lower path with one reference, which the inode takes over
  *
  * Context: may sleep
- * Return: 0; -EBUSY if the inode has one; -EINVAL if it is of another type; -EIO for
- * a bad inode; -ENOTCONN after an abort.  After an error @lp is still the caller's.
+ * Return: 0; -EBUSY if the inode has a lower path; -EINVAL if the types differ;
+ * -EIO for a bad inode; -ENOTCONN after an abort.  After an error the caller
+ * still owns the reference.
  */
 int fuse_lower_path_install(struct inode *inode, struct fuse_lower_path *lp)
 {
@@ -187,7 +190,7 @@ int fuse_lower_path_install(struct inode *inode, struct fuse_lower_path *lp)
 		list_add(&lp->entry, &fc->lower_paths);
 		WRITE_ONCE(fc->passthrough_inodes, fc->passthrough_inodes + 1);
 		if (lp->ops & LOWER_OP(FUSE_GETATTR)) {
-			/* From here on nothing local is the newest. */
+			/* Attributes in the FUSE inode may be stale now. */
 			set_bit(FUSE_I_PASSTHROUGH_WRITTEN, &fi->state);
 			fuse_invalidate_attr(inode);
 		}
@@ -204,7 +207,10 @@ int fuse_lower_path_install(struct inode *inode, struct fuse_lower_path *lp)
 	return err;
 }
 
-/* With fc->lower_lock, which keeps the inode from going away. */
+/*
+ * With fc->lower_lock.  Eviction waits for it if it still finds @lp, and frees
+ * the inode after a grace period.
+ */
 static void detach(struct fuse_conn *fc, struct fuse_lower_path *lp)
 {
 	struct fuse_inode *fi = get_fuse_inode(lp->inode);
@@ -212,7 +218,7 @@ static void detach(struct fuse_conn *fc, struct fuse_lower_path *lp)
 	spin_lock(&fi->lock);
 	rcu_assign_pointer(fi->lower_path,
 			   READ_ONCE(fc->connected) ? NULL : &lost);
-	/* What the server has said meanwhile was not listened to. */
+	/* The server's attributes were ignored: ask for current ones. */
 	fi->attr_version = atomic64_inc_return(&fc->attr_version);
 	fuse_invalidate_attr(lp->inode);
 	spin_unlock(&fi->lock);
@@ -225,9 +231,9 @@ static void detach(struct fuse_conn *fc, struct fuse_lower_path *lp)
 }
 
 /**
- * fuse_lower_path_detach - take the lower path of an inode
+ * fuse_lower_path_detach - detach the lower path of an inode
  * @inode: a FUSE inode, which may be about to be freed
- * @only: detach nothing but this, or NULL for whatever it has
+ * @only: the lower path to detach, or NULL for any
  *
  * Context: may sleep
  * Return: false if there was nothing to detach
@@ -253,8 +259,8 @@ bool fuse_lower_path_detach(struct inode *inode,
 }
 
 /**
- * fuse_lower_path_detach_all - take the lower paths of all inodes, one by one
- * @fc: their connection
+ * fuse_lower_path_detach_all - detach the lower paths of all inodes
+ * @fc: the connection
  *
  * Context: may sleep
  * Return: false if there was nothing to detach
@@ -281,9 +287,9 @@ bool fuse_lower_path_detach_all(struct fuse_conn *fc)
 }
 
 /**
- * fuse_passthrough_take_path - move an attached lower path to a request's sender
+ * fuse_passthrough_take_path - move a lower path from a request to its sender
  * @req: the finished request
- * @err: what it ended with; after an error the lower path is released here
+ * @err: result of the request; after an error the lower path is released here
  *
  * Only the sender calls this, after the request has left its queue.
  *
@@ -302,9 +308,9 @@ struct fuse_lower_path *fuse_passthrough_take_path(struct fuse_req *req, int err
 }
 
 /**
- * fuse_passthrough_attach_inode - give an inode what came with an answer about it
- * @inode: the FUSE inode, or NULL if the answer leads to none
- * @lp: the lower path, or NULL; dropped if the inode has one or is of another type
+ * fuse_passthrough_attach_inode - install the lower path of a request
+ * @inode: the FUSE inode of the reply, or NULL if there is none
+ * @lp: the lower path, or NULL; released if it cannot be installed
  *
  * Context: may sleep
  */
@@ -323,7 +329,7 @@ void fuse_passthrough_attach_inode(struct inode *inode,
 
 /**
  * fuse_passthrough_init_inode - set up a new FUSE inode
- * @fi: the inode, whose memory may have been another's
+ * @fi: the inode; its memory may be reused
  */
 void fuse_passthrough_init_inode(struct fuse_inode *fi)
 {
@@ -331,7 +337,7 @@ void fuse_passthrough_init_inode(struct fuse_inode *fi)
 }
 
 /**
- * fuse_passthrough_evict - release the lower path of an inode that goes away
+ * fuse_passthrough_evict - release the lower path of an evicted inode
  * @inode: the FUSE inode
  */
 void fuse_passthrough_evict(struct inode *inode)
@@ -342,7 +348,7 @@ void fuse_passthrough_evict(struct inode *inode)
 
 /**
  * fuse_passthrough_abort - a connection has been aborted
- * @fc: the connection, no longer connected: nothing can be attached after this
+ * @fc: the connection, no longer connected: no attach can follow
  *
  * Context: may sleep
  */

@@ -19,9 +19,9 @@
  * @len: bytes
  * @flags: SPLICE_F_*
  *
- * The pages of the lower file's page cache go to the pipe.  If the lower file
- * or the client's file has O_DIRECT, the data is read with the client's flags
- * and copied.
+ * Pages of the lower file's page cache go to the pipe.  If the lower file or
+ * the client's file has O_DIRECT, data is read with the client's flags and
+ * copied.
  *
  * Return: bytes or a negative errno
  */
@@ -88,7 +88,7 @@ static int to_lower(struct pipe_inode_info *pipe, struct pipe_buffer *buf,
 	kiocb = fuse_lower_kiocb(&iocb, lower, flags);
 	iov_iter_bvec(&from, ITER_SOURCE, &bvec, 1, sd->len);
 	ret = fuse_lower_try_write(file, &kiocb, &from);
-	/* An append has its own position; the caller adds @ret. */
+	/* An append sets the position; the caller adds @ret. */
 	if (ret > 0)
 		sd->pos = kiocb.ki_pos - ret;
 	return ret;

@@ -11,16 +11,16 @@
 
 /**
  * fuse_lower_suid_cred - credentials of a write to a file with mode bits
- * @creds: those of the open
+ * @creds: credentials of the open
  * @lower: the lower file
  * @mode: its mode, with setuid or setgid
  *
- * The lower file system shall drop the bits that it would drop for the client.
- * It decides with the inode lock held: a chmod() in between errs towards
- * dropping.  For setgid without group-exec it checks the groups of the writer.
- * If the server's groups give another result than the client's, the write runs
- * with groups that give the client's result, but the server gains no group that
- * it could not set itself.
+ * With these credentials the lower file system drops the bits that it would
+ * drop if the client wrote to the file.  It decides with its inode lock held: a
+ * chmod() in between errs on the side of dropping.  For setgid without
+ * group-exec it checks the groups of the writer.  If the server's groups give
+ * another result than the client's, the write runs with groups that give the
+ * client's result.  The server gains no group that it could not set itself.
  *
  * Context: the client's; may allocate
  * Return: a reference or -ENOMEM
@@ -41,7 +41,7 @@ fuse_lower_suid_cred(const struct fuse_lower_creds *creds, struct file *lower,
 	if ((mode & (S_ISGID | 0010)) != S_ISGID)
 		return get_cred(creds->write);
 
-	/* Nothing to keep if a chmod() has removed the bit meanwhile. */
+	/* A chmod() may have removed the bit since. */
 	keep = !(setattr_should_drop_suidgid(idmap, inode) & ATTR_KILL_SGID) &&
 		(READ_ONCE(inode->i_mode) & S_ISGID);
 
@@ -67,8 +67,8 @@ fuse_lower_suid_cred(const struct fuse_lower_creds *creds, struct file *lower,
 }
 
 /*
- * Setuid and setgid bits of the FUSE inode that the client's write is to drop.
- * 0 if the lower inode has them all: the lower write drops them.
+ * Setuid and setgid bits of the FUSE inode that the client's write has to drop;
+ * 0 if the lower inode has them all, since the lower write drops them.
  */
 static umode_t own_bits(struct file *file, const struct file *lower)
 {
@@ -89,11 +89,11 @@ static umode_t own_bits(struct file *file, const struct file *lower)
  * @file: the client's file
  * @kiocb: the lower file's iocb, of a write
  *
- * A server that keeps modes elsewhere has to be told before the write, even one
- * that would drop bits by itself in WRITE: it gets no WRITE.  FUSE would leave
- * ATTR_KILL_* to the server.
+ * A server that keeps modes elsewhere needs a SETATTR before the write, even if
+ * it drops bits in WRITE: it gets no WRITE.  The SETATTR has the new mode,
+ * since FUSE would leave ATTR_KILL_* to the server.
  *
- * Context: takes the inode lock and waits for the server if bits are to be
+ * Context: takes the inode lock and waits for the server if bits have to be
  * dropped, unless @kiocb has IOCB_NOWAIT
  * Return: 0, -EAGAIN, or the server's error
  */
@@ -110,7 +110,7 @@ int fuse_lower_drop_own(struct file *file, const struct kiocb *kiocb)
 		return -EAGAIN;
 
 	inode_lock(inode);
-	/* The SETATTR has the whole mode: refresh it first. */
+	/* The SETATTR sets the whole mode, which may be stale here. */
 	fuse_invalidate_attr_mask(inode, STATX_MODE);
 	err = fuse_update_attributes(inode, file, STATX_MODE);
 	bits = own_bits(file, kiocb->ki_filp);

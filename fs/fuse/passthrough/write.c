@@ -15,7 +15,7 @@
 #include <linux/pagemap.h>
 #include <linux/uio.h>
 
-/* The lower file has O_LARGEFILE, even if the client's file has not. */
+/* The lower file may have O_LARGEFILE although the client's file has not. */
 static int limit_size(const struct kiocb *kiocb, struct iov_iter *from)
 {
 	loff_t pos = kiocb->ki_pos;
@@ -74,8 +74,8 @@ static noinline int prepare_write(struct file *file, struct kiocb *kiocb,
 }
 
 /*
- * A synchronous write may fail after its data has reached the lower file.  File
- * systems differ in the position that they report then.
+ * A synchronous write may fail after data has reached the lower file.  The
+ * position after such an error depends on the file system: drop all pages.
  */
 static noinline void failed_write(struct inode *inode,
 				  const struct kiocb *kiocb, ssize_t ret,
@@ -112,9 +112,9 @@ static __always_inline ssize_t write_unfrozen(struct kiocb *kiocb,
 }
 
 /*
- * Not vfs_iocb_iter_write(), which since Linux 6.8 waits for freeze protection.
- * The checks come before freeze protection: fsnotify may ask a task that waits
- * for a thaw.  The attach has checked that the lower file can be written.
+ * vfs_iocb_iter_write() waits for freeze protection since Linux 6.8, hence not
+ * used.  The checks come before freeze protection: fsnotify may ask a task that
+ * waits for a thaw.  The attach has checked that the lower file has write_iter.
  */
 static __always_inline ssize_t write_as(const struct cred *cred,
 					struct kiocb *kiocb,
@@ -167,7 +167,7 @@ static noinline ssize_t write_suid(struct file *file, struct kiocb *kiocb,
  * Context: may wait for the server, unless @kiocb has IOCB_NOWAIT.  Takes the
  * FUSE inode lock if LOWER_SHARES or LOWER_APPENDS asks for it, and after the
  * lower call if pages are cached.
- * Return: as write_iter, or LOWER_FROZEN
+ * Return: result of write_iter, or LOWER_FROZEN
  */
 ssize_t fuse_lower_try_write(struct file *file, struct kiocb *kiocb,
 			     struct iov_iter *from)

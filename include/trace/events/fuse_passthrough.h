@@ -9,13 +9,13 @@
 #include <linux/kdev_t.h>
 #include <linux/tracepoint.h>
 
-/* As enum fuse_lower_by */
+/* The values of enum fuse_lower_by */
 #define show_by(by) \
 	__print_symbolic(by, { 0, "request" }, { 1, "id" }, { 2, "inode" })
 
 /*
- * A lower file came to belong to an open or an inode: connection, FUSE node, lower
- * inode.
+ * A lower file was attached to an open or an inode, or released: connection,
+ * FUSE node, lower inode.
  */
 DECLARE_EVENT_CLASS(fuse_passthrough_open,
 	TP_PROTO(dev_t connection, u64 nodeid, const struct inode *lower,
@@ -56,7 +56,7 @@ DEFINE_EVENT(fuse_passthrough_open, fuse_passthrough_release,
 	TP_ARGS(connection, nodeid, lower, by)
 );
 
-/* An attach or an open by id was refused: why, and what the caller was told. */
+/* An ioctl or an open was refused: reason and errno */
 TRACE_EVENT(fuse_passthrough_refuse,
 	TP_PROTO(dev_t connection, const char *reason, int error),
 	TP_ARGS(connection, reason, error),
