@@ -17,7 +17,7 @@
 #include <linux/slab.h>
 #include <linux/xattr.h>
 
-/* 6.3: mounts got a struct mnt_idmap instead of the user namespace */
+/* 6.3: mounts have a struct mnt_idmap instead of a user namespace */
 #define mnt_idmap	user_namespace
 #define file_mnt_idmap	file_mnt_user_ns
 
@@ -26,13 +26,13 @@ static inline struct mnt_idmap *fuse_lower_idmap(const struct path *path)
 	return mnt_user_ns(path->mnt);
 }
 
-/* Mounts of FUSE cannot be idmapped. */
+/* This kernel has no idmapped mounts of FUSE. */
 static inline bool fuse_lower_may_be_idmapped(const struct super_block *sb)
 {
 	return false;
 }
 
-/* 6.2: ACLs are got and set by dentry */
+/* 6.2: ACL functions take a dentry */
 static inline struct posix_acl *fuse_lower_get_acl(const struct path *path,
 						   int type)
 {
@@ -41,7 +41,7 @@ static inline struct posix_acl *fuse_lower_get_acl(const struct path *path,
 	return get_acl(d_inode(path->dentry), type);
 }
 
-/* overlayfs has no ->set_acl, but extended attributes. */
+/* overlayfs sets ACLs as extended attributes: it has no ->set_acl. */
 static inline int fuse_lower_set_acl_xattr(const struct path *path, int type,
 					   const struct posix_acl *acl)
 {
@@ -77,7 +77,7 @@ static inline int fuse_lower_set_acl(const struct path *path, int type,
 	return set_posix_acl(mnt_user_ns(path->mnt), inode, type, acl);
 }
 
-/* 6.7: times of an inode are not for all to touch */
+/* 6.7: accessors of the times of an inode */
 static inline struct timespec64 inode_get_mtime(const struct inode *inode)
 {
 	return inode->i_mtime;
@@ -101,10 +101,10 @@ static inline int generic_error_remove_folio(struct address_space *mapping,
 	return generic_error_remove_page(mapping, &folio->page);
 }
 
-/* Until 6.5, generic_file_splice_read() called ->read_iter by itself. */
+/* Until 6.5, generic_file_splice_read() called ->read_iter. */
 #define copy_splice_read	generic_file_splice_read
 
-/* Exported since 6.6; @len has been limited to what @pipe can take. */
+/* Exported since 6.6.  The caller has limited @len to the room in @pipe. */
 static inline ssize_t vfs_splice_read(struct file *in, loff_t *ppos,
 				      struct pipe_inode_info *pipe,
 				      size_t len, unsigned int flags)
@@ -119,7 +119,7 @@ static inline ssize_t vfs_splice_read(struct file *in, loff_t *ppos,
 
 /*
  * Buffered writes that need not block: a flag of the struct file here.
- * Return: true if @file needs the file operations with that flag
+ * Return: true if @file needs the file operations that have the flag
  */
 static inline bool fuse_lower_inherit_wasync(struct file *file,
 					     const struct file *lower)
@@ -141,11 +141,11 @@ static inline struct file *fuse_lower_open(const struct file *user, int flags,
 }
 
 /*
- * mnt_want_write() for a caller that holds locks: -EAGAIN instead of waiting for a
- * thaw.  Write access to a mount is exported only together with that wait.  While
- * s_umount is held nobody begins to freeze, so that whoever has freeze protection of
- * a file system that is not frozen gets it once more without waiting; lockdep, which
- * cannot know, hears of a trylock.
+ * mnt_want_write() for a caller that holds locks: -EAGAIN instead of waiting
+ * for a thaw.  The only exported way to write access to a mount includes that
+ * wait.  While s_umount is held no freeze can begin, so mnt_want_write() takes
+ * freeze protection a second time without waiting.  lockdep does not know this:
+ * it is off during the call, and records a trylock afterwards.
  */
 static inline int fuse_lower_try_want_write(struct vfsmount *mnt)
 {
@@ -174,13 +174,13 @@ static inline int fuse_lower_may_map(struct vm_area_struct *vma,
 }
 
 /*
- * override_creds() takes a reference before 6.14.  Without one, a task that
- * oopses inside the lower call drops a reference that it does not hold, as on
+ * override_creds() takes a reference before 6.14.  Without a reference, a task
+ * that oopses inside the lower call drops one that it does not hold, as on
  * 6.14.
  */
 static inline const struct cred *fuse_lower_override(const struct cred *cred)
 {
-	/* This option checks that each override is counted. */
+	/* This option checks that each override takes a reference. */
 	if (IS_ENABLED(CONFIG_DEBUG_CREDENTIALS))
 		return override_creds(cred);
 	return rcu_replace_pointer(current->cred, cred, true);

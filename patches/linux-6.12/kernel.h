@@ -37,7 +37,7 @@ static inline struct mnt_idmap *fuse_lower_idmap(const struct path *path)
 	return mnt_idmap(path->mnt);
 }
 
-/* The server negotiated FUSE_ALLOW_IDMAP. */
+/* True if the server negotiated FUSE_ALLOW_IDMAP */
 static inline bool fuse_lower_may_be_idmapped(const struct super_block *sb)
 {
 	return !(sb->s_iflags & SB_I_NOIDMAP);
@@ -48,7 +48,7 @@ static inline bool fuse_lower_may_be_idmapped(const struct super_block *sb)
 
 /*
  * Buffered writes that need not block: a flag of the file operations.
- * Return: true if @file needs the file operations with that flag
+ * Return: true if @file needs the file operations that have the flag
  */
 static inline bool fuse_lower_inherit_wasync(struct file *file,
 					     const struct file *lower)
@@ -72,7 +72,10 @@ static inline struct file *fuse_lower_open(const struct file *user, int flags,
 	return backing_file_open(user, flags, path, cred);
 }
 
-/* mnt_want_write() for a caller that holds locks: -EAGAIN instead of waiting for a thaw */
+/*
+ * mnt_want_write() for a caller that holds locks: -EAGAIN instead of waiting
+ * for a thaw
+ */
 static inline int fuse_lower_try_want_write(struct vfsmount *mnt)
 {
 	struct super_block *sb = mnt->mnt_sb;
@@ -87,9 +90,9 @@ static inline int fuse_lower_try_want_write(struct vfsmount *mnt)
 }
 
 /*
- * Called with the credentials of @lower.  The LSM accepts only files of
- * fuse_lower_open(): other files are the server's own, and have no room for its
- * state.
+ * Called with the credentials of the open.  The LSM accepts only files made by
+ * fuse_lower_open(): other files are the server's own, and have no room for the
+ * state of the LSM.
  */
 static inline int fuse_lower_may_map(struct vm_area_struct *vma,
 				     struct file *lower, struct file *user)
@@ -100,8 +103,8 @@ static inline int fuse_lower_may_map(struct vm_area_struct *vma,
 }
 
 /*
- * override_creds() takes a reference before 6.14.  Without one, a task that
- * oopses inside the lower call drops a reference that it does not hold, as on
+ * override_creds() takes a reference before 6.14.  Without a reference, a task
+ * that oopses inside the lower call drops one that it does not hold, as on
  * 6.14.
  */
 static inline const struct cred *fuse_lower_override(const struct cred *cred)
