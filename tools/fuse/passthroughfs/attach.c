@@ -17,7 +17,7 @@ static void refused(const char *why)
 			 why);
 }
 
-/* Opens of one inode share a backing id: kernels that attach by id require it. */
+/* Opens of an inode share an id, as kernels that attach by id require. */
 static int attach_by_id(fuse_req_t req, struct handle *h,
 			struct fuse_file_info *fi)
 {
@@ -55,8 +55,8 @@ void detach(fuse_req_t req, struct handle *h)
 }
 
 /*
- * The open request was interrupted.  The backing id stays with the inode for the
- * next open: there is no request left through which to close it.
+ * The open request was interrupted.  The backing id stays with the inode for
+ * the next open: closing it would need a request.
  */
 void detach_lost(struct handle *h)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Attaching inodes: the client's kernel then serves stat, open and the rest from the
- * lower file, and sends no request.
+ * Attaching inodes: the client's kernel then serves stat, open and other
+ * operations from the lower file, and sends no request.
  */
 
 #include "passthroughfs.h"
@@ -20,9 +20,9 @@
 #define OPS_LISTING \
 	(OP(OPENDIR) | OP(READDIR) | OP(FSYNCDIR))
 
-static bool lacking;		/* the kernel cannot do it */
+static bool lacking;		/* the kernel does not attach inodes */
 
-/* Who did not ask for it need not know. */
+/* Warn only if --inodes was given. */
 static void refused(int err)
 {
 	static bool said;
@@ -34,7 +34,7 @@ static void refused(int err)
 			 strerror(-err));
 }
 
-/* The kernel opens without O_NOATIME: on a noatime mount the daemon opens. */
+/* The kernel opens without O_NOATIME: on noatime mounts the daemon opens. */
 static uint64_t ops_of(const struct inode *inode)
 {
 	switch (inode->type) {
@@ -49,7 +49,7 @@ static uint64_t ops_of(const struct inode *inode)
 	}
 }
 
-/* Reads of an attached file pass through, so --passthrough has to match as well. */
+/* Reads of an attached file pass through, so --passthrough must match too. */
 static bool is_wanted(struct inode *inode)
 {
 	switch (inode->type) {
@@ -68,7 +68,7 @@ static bool is_wanted(struct inode *inode)
 	return matches(inode, config.inodes);
 }
 
-/* As the daemon itself, with the right to keep setuid and setgid for a chmod(). */
+/* Attach with CAP_FSETID: a chmod() may then keep setuid and setgid. */
 static int attach_as_self(fuse_req_t req, int fd, uint64_t ops)
 {
 	int err;
@@ -80,8 +80,9 @@ static int attach_as_self(fuse_req_t req, int fd, uint64_t ops)
 }
 
 /*
- * Is the inode to be attached?  One that has got a name which does not want it any
- * more is detached.  No lock is held: the kernel may write its pages back.
+ * Should the inode be attached?  An attached inode whose new name does not
+ * match is detached.  No lock is held: the kernel may write back pages to the
+ * daemon.
  */
 bool review_inode(struct inode *inode)
 {
@@ -100,8 +101,8 @@ bool review_inode(struct inode *inode)
 }
 
 /*
- * Before a reply that tells of the inode; fd is open on it, or O_PATH.  True: the
- * daemon is not going to hear of the client's opens.
+ * Called before a reply about the inode; fd may be O_PATH.  Returns true if the
+ * client's opens will not reach the daemon.
  */
 bool attach_inode(fuse_req_t req, struct inode *inode, int fd)
 {

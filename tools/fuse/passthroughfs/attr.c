@@ -12,7 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-/* The descriptor of the open file, if any, or else of the inode; for io_put(). */
+/* The descriptor of the open file, else of the inode; put by io_put() */
 static int io_get(struct inode *inode, const struct fuse_file_info *fi)
 {
 	return fi && fi->fh ? handle_of(fi)->fd : fd_get(inode);
@@ -25,8 +25,8 @@ static void io_put(struct inode *inode, const struct fuse_file_info *fi)
 }
 
 /*
- * Puts fd before the reply, after which FORGET may free the inode.  False: the
- * client's kernel did not get the attributes.
+ * Puts fd before the reply: after it FORGET may free the inode.  Returns false
+ * if the client's kernel did not get the attributes.
  */
 static bool reply_attr(fuse_req_t req, struct inode *inode,
 		       const struct fuse_file_info *fi, int fd)
@@ -57,7 +57,7 @@ void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fd = io_get(inode, fi);
 	if (fd == -1)
 		return reply_error(req, errno);
-	/* This is how the root is attached, and what READDIRPLUS has told of. */
+	/* Attaches the root, and inodes that READDIRPLUS has entered. */
 	if (!review_inode(inode)) {
 		reply_attr(req, inode, fi, fd);
 		return;
@@ -193,7 +193,7 @@ void op_readlink(fuse_req_t req, fuse_ino_t ino)
 	fuse_reply_readlink(req, target);
 }
 
-/* Inode flags and project ids only; the client's kernel has checked permission. */
+/* Only inode flags and project ids; the client's kernel checked permissions. */
 void op_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned int cmd, void *arg,
 	      struct fuse_file_info *fi, unsigned int flags,
 	      const void *in, size_t in_size, size_t out_size)

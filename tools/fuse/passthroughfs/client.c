@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Acting as the client: Linux has credentials per thread. */
+/* Acting as the client: in Linux each thread has its own credentials. */
 
 #include "passthroughfs.h"
 
@@ -75,11 +75,11 @@ static void use_client_groups(fuse_req_t req)
 	int max = sizeof(groups) / sizeof(*groups);
 	int n = fuse_req_getgroups(req, max, groups);
 
-	/* A client that is gone or has too many groups acts without any. */
+	/* A client that has exited or has too many groups gets no groups. */
 	syscall(SYS_setgroups, n > 0 && n <= max ? n : 0, groups);
 }
 
-/* Returns 0, or an error with the daemon's own credentials in place. */
+/* Returns 0, or an errno with the daemon's own credentials in effect. */
 int act_as(fuse_req_t req, enum part part)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);

@@ -70,9 +70,9 @@ static bool is_dots(const char *name)
 }
 
 /*
- * An entry that was not looked up is listed without an inode; the client's kernel
- * looks it up on demand.  Returns the bytes that the entry needs, or 0 if its name
- * is gone.
+ * An entry without a lookup is listed without an inode; the client's kernel
+ * looks it up on demand.  Returns the bytes that the entry needs, or 0 if its
+ * name was removed.
  */
 static size_t add_entry(fuse_req_t req, struct inode *inode, struct directory *d,
 			char *p, size_t size, off_t next, bool plus)
@@ -139,7 +139,7 @@ static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 	size_t used = 0;
 	int error;
 
-	/* Who has opened a directory without the daemon reads it so. */
+	/* The client's kernel reads directories that it has opened itself. */
 	if (!d)
 		return reply_error(req, EBADF);
 	buf = malloc(size);
@@ -149,7 +149,7 @@ static void read_directory(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
 	error = fill_entries(req, inode_of(ino), d, buf, size, off, plus, &used);
 	pthread_mutex_unlock(&d->lock);
 
-	/* After some entries an error waits for the next READDIR. */
+	/* If there are entries, report the error in the next READDIR. */
 	if (error && !used)
 		reply_error(req, error);
 	else

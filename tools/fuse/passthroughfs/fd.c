@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-/* Under table.lock: a ring of the inodes whose descriptor is unused. */
+/* Under table.lock: a ring of inodes with an idle descriptor */
 static struct {
 	struct inode idle;
 	unsigned long count;
@@ -56,7 +56,7 @@ static void cache_shrink(unsigned long max)
 		fd_drop(cache.idle.newer);
 }
 
-/* Closes idle descriptors after EMFILE or ENFILE.  True: try again. */
+/* Closes idle descriptors after EMFILE or ENFILE; true: try again. */
 bool make_room(int error)
 {
 	bool room;
@@ -133,8 +133,8 @@ const char *fd_path(int fd, struct fd_path *path)
 }
 
 /*
- * Open files leave some descriptors free, so that lookups still work when clients
- * have reached the limit.  Sets errno at the limit.
+ * Open files leave some descriptors free, so that lookups still work when
+ * clients have reached the limit.  Fails with EMFILE at the limit.
  */
 bool open_begin(void)
 {

@@ -22,7 +22,7 @@ int lower_flags(int flags)
 	return flags;
 }
 
-/* An append-only file fails with EPERM unless opened with O_APPEND. */
+/* The open of an append-only file fails with EPERM without O_APPEND. */
 static int reopen(int fd, int flags)
 {
 	struct fd_name name;
@@ -52,8 +52,9 @@ int open_inode(struct inode *inode, int flags)
 }
 
 /*
- * The file that a client has open, for file_put().  An open that the client's kernel
- * has made itself, of an attached inode, has no handle.  Its right was checked.
+ * The descriptor of a client's open file; put by file_put().  If the client's
+ * kernel has opened an attached inode itself there is no handle: open the
+ * inode.  That kernel has checked permissions.
  */
 int file_get(fuse_ino_t ino, const struct fuse_file_info *fi, int flags)
 {
@@ -117,7 +118,7 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	file_put(fi, fd);
 }
 
-/* The lower file system finds the end of the file: others may append too. */
+/* The lower file system finds the end of the file: it may have moved. */
 static ssize_t append(int fd, struct fuse_bufvec *in)
 {
 	size_t size = fuse_buf_size(in);
@@ -165,7 +166,7 @@ void op_write_buf(fuse_req_t req, fuse_ino_t ino, struct fuse_bufvec *in,
 		fuse_reply_write(req, n);
 }
 
-/* close() of a duplicate makes the lower file system flush and report errors. */
+/* close() of a duplicate calls the lower file's ->flush, and reports errors. */
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	int fd;

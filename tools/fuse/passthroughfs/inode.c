@@ -134,7 +134,7 @@ void inode_forget(fuse_ino_t ino, uint64_t n)
 		return;
 	pthread_mutex_lock(&table.lock);
 	inode->lookups -= n;
-	/* The client's kernel may have looked it up anew in the meantime. */
+	/* The client's kernel may have a new inode since: attach it again. */
 	unattached(inode);
 	inode_release(inode);
 	pthread_mutex_unlock(&table.lock);
@@ -166,8 +166,9 @@ static bool is_above(const struct inode *inode, const struct inode *below)
 }
 
 /*
- * With table.lock held, and table.names, so that the name stays.  A bind mount, or
- * a rename that bypassed the daemon, can seem to put a directory below itself.
+ * With table.lock held, and table.names, so that the name does not change.
+ * After a bind mount, or a rename behind the daemon, a directory can seem to be
+ * below itself.
  */
 int inode_name(struct inode *inode, struct inode *parent,
 	       const char *name)
@@ -261,7 +262,7 @@ static char *path_of(struct inode *inode)
 	return path;
 }
 
-/* "all", "none", or a pattern: with a slash of the path, any other of the name */
+/* "all", "none", or a pattern: of paths if it has a slash, else of names */
 bool matches(struct inode *inode, const char *pattern)
 {
 	const char *name;

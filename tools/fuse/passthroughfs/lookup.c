@@ -11,7 +11,7 @@
 /* FUSE_NAME_MAX of the client's kernel */
 #define CLIENT_NAME_MAX 1024
 
-/* With table.names held: opens an inode by name, for fd_put(). */
+/* With table.names held: opens an inode by name; put by fd_put() */
 static int fd_open(struct inode *inode, int dir, const char *name)
 {
 	struct place place;
@@ -47,9 +47,9 @@ static void fd_put_and_unref(struct inode *inode)
 }
 
 /*
- * With table.names held: a descriptor for fd_put(), or -1.  Each round opens the
- * child of the nearest ancestor that has a descriptor.  There is no recursion: a
- * tree can be deeper than a thread's stack.
+ * With table.names held: returns a descriptor, put by fd_put(), or -1.  Each
+ * round opens the child of the nearest ancestor that has a descriptor.  There
+ * is no recursion: a tree can be deeper than a thread's stack allows.
  */
 int fd_get_named(struct inode *inode)
 {
@@ -105,8 +105,8 @@ int fd_get(struct inode *inode)
 }
 
 /*
- * Finds or makes the inode of a name and counts a lookup by the client's kernel.
- * The caller has held table.names since it took place from the name.
+ * Finds or makes the inode of a name, and counts a lookup by the client's
+ * kernel.  The caller has held table.names since it got "place" by the name.
  */
 int enter(struct inode *parent, const char *name,
 	  const struct place *place, struct fuse_entry_param *e)
@@ -148,8 +148,8 @@ int lookup_named(struct inode *parent, int dir, const char *name,
 }
 
 /*
- * Like an unlinked inode, an inode without a name yet keeps a descriptor.  The
- * empty name stands for none: no other inode has it.
+ * An inode that has no name yet keeps a descriptor, like an unlinked one.  The
+ * empty name stands for no name.
  */
 int enter_nameless(struct inode *parent, int fd,
 		   struct fuse_entry_param *e)
@@ -183,7 +183,7 @@ int enter_nameless(struct inode *parent, int fd,
 	return 0;
 }
 
-/* In directories more will be looked up; for others the kernel now does the most. */
+/* Of attached inodes only directories will need their descriptor soon. */
 static void attach_entry(fuse_req_t req, struct inode *inode)
 {
 	int fd;
@@ -224,7 +224,7 @@ void op_lookup(fuse_req_t req, fuse_ino_t ino, const char *name)
 	fd_put(parent);
 
 	if (error == ENOENT && config.timeout > 0) {
-		/* A negative dentry, cached as long as a positive one. */
+		/* A negative dentry is cached as long as a positive one. */
 		e.ino = 0;
 		e.entry_timeout = config.timeout;
 		error = 0;

@@ -335,6 +335,6 @@ int main(int argc, char **argv)
 	fuse_session_destroy(se);
 	free(opts.mountpoint);
 	fuse_opt_free_args(&args);
-	/* An end by signal returns the signal's number. */
+	/* After a signal the result is its number. */
 	return res < 0 ? 1 : 0;
 }

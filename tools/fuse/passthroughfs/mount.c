@@ -11,11 +11,11 @@
 #include <string.h>
 
 /*
- * No request tells the daemon of noatime and nodiratime, which a remount can
- * change.  They are read from mountinfo, again whenever poll() reports a change.
+ * No request has noatime and nodiratime, which a remount can change.  They are
+ * read from mountinfo, and read again when poll() reports a change.
  */
 static struct {
-	pthread_mutex_t lock;	/* all below, once requests arrive */
+	pthread_mutex_t lock;	/* for all below, once requests arrive */
 	FILE *table;		/* mountinfo; NULL if the mount is not known */
 	uint64_t id;		/* of the mount, in mountinfo */
 	bool noatime;		/* for files */
@@ -34,7 +34,7 @@ static bool has_option(const char *list, const char *option)
 	return list;
 }
 
-/* A mount that is not FUSE is not ours: mount(8) can hand over a descriptor. */
+/* Skips mounts that are not FUSE: mount(8) can hand over a descriptor. */
 static void read_mount(void)
 {
 	char *line = NULL, options[256];
@@ -55,7 +55,7 @@ static void read_mount(void)
 	free(line);
 }
 
-/* AT_STATX_DONT_SYNC sends no request, which nobody would answer yet. */
+/* AT_STATX_DONT_SYNC avoids a request: no thread would answer it yet. */
 void mount_find(const char *mountpoint)
 {
 	struct statx stx;

@@ -101,8 +101,8 @@ void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent,
 }
 
 /*
- * The inode of a name, with a reference, if the client's kernel knows it.  The name
- * stays only if table.names is held for writing.
+ * The inode of a name, with a reference, or NULL if the client's kernel does
+ * not know it.  The name may change unless table.names is held for writing.
  */
 static struct inode *inode_at(int dir, const char *name)
 {
@@ -127,7 +127,7 @@ static bool is_named(const struct inode *inode, const struct inode *parent,
 
 /*
  * The name is about to be removed.  Its inode may be in use, so it keeps a
- * descriptor; if none can be opened the name is removed all the same.
+ * descriptor.  If that cannot be opened the name is removed all the same.
  */
 static struct inode *victim_get(int dir, const char *name)
 {
@@ -184,7 +184,7 @@ void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	remove_name(req, parent, name, AT_REMOVEDIR);
 }
 
-/* An inode that the table knows by another of its names keeps that one. */
+/* An inode that the table has under another name keeps that name. */
 static void moved(struct inode *inode, struct inode *from, const char *old,
 		  struct inode *to, const char *new)
 {

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <sys/statfs.h>
 
-/* File systems without ->flush: close() reports no error. */
+/* File systems without ->flush, where close() reports no error */
 static bool close_says_nothing(int fd)
 {
 	struct statfs fs;
@@ -28,8 +28,8 @@ static bool close_says_nothing(int fd)
 }
 
 /*
- * FLUSH is spared where nothing can have been written; and where all writes,
- * through mappings too, went to the lower file and its close() reports nothing.
+ * FLUSH is not needed for a read-only open; nor if all writes, also through
+ * mappings, went to the lower file, and its close() reports no error.
  */
 static void fill_open(fuse_req_t req, struct handle *h, struct fuse_file_info *fi)
 {
@@ -64,7 +64,7 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return reply_error(req, errno);
 	}
 	handle_set_inode(h, inode);
-	/* From the next open on: this one has a handle. */
+	/* Takes effect with the next open: this one has a handle. */
 	if (review_inode(inode))
 		attach_inode(req, inode, h->fd);
 	fill_open(req, h, fi);
@@ -73,8 +73,8 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 }
 
 /*
- * The client's kernel had a negative dentry for the name.  As the file exists, no
- * permission to open it has been checked yet.
+ * The client's kernel had a negative dentry for the name, so it has not checked
+ * permissions of the file, which exists.
  */
 static int open_existing(fuse_req_t req, int dir, const char *name, int flags)
 {
@@ -154,7 +154,7 @@ static void reply_created(fuse_req_t req, struct handle *h,
 	struct inode *inode = inode_of(e->ino);
 
 	if (review_inode(inode) && attach_inode(req, inode, h->fd)) {
-		/* This open, too, is the kernel's: no RELEASE will come. */
+		/* This open is by inode too: there will be no RELEASE. */
 		handle_free(h);
 		h = NULL;
 	} else {

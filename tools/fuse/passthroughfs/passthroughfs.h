@@ -2,37 +2,37 @@
 /*
  * passthroughfs: a file system that mirrors a directory, with FUSE passthrough.
  *
- * The rules that every file keeps:
+ * Every file keeps these rules:
  *
- * - An inode is identified by its device, its inode number and its time of birth
- *   in the lower file system, and is opened again by its parent and last known
- *   name.  It keeps an O_PATH descriptor only while a request uses it, or in a
- *   cache of bounded size, or while the inode has no name.
- * - A file that is opened again by name is compared with the inode.  A different
- *   file of that name is ESTALE, on which the client's kernel looks the name up
- *   anew.
- * - A name is changed or removed under table.names, held for writing, together
- *   with what the inode table says of it.  Resolving a name holds it for reading.
+ * - Device, inode number and birth time in the lower file system identify an
+ *   inode.  Its parent and last known name serve to open it again.  It keeps an
+ *   O_PATH descriptor only while a request uses it, or in a cache of bounded
+ *   size, or while it has no name.
+ * - A file that is opened again by name is compared with the inode.  If they
+ *   differ the result is ESTALE, and the client's kernel looks the name up
+ *   again.
+ * - A name is changed or removed, with its entry in the inode table, under
+ *   table.names held for writing.  Resolving a name holds it for reading.
  * - The client's kernel has checked permissions (default_permissions), except
  *   where a comment says otherwise.  A new file belongs to the client.
- * - The client's kernel opens attached inodes itself.  Requests on such an open have
- *   no handle: fh is 0.
+ * - The client's kernel opens attached inodes itself.  Requests on such an open
+ *   have no handle: fh is 0.
  *
- * The files, each with the state that it owns.  A file calls those above it in
- * this list, and fail() of main.c:
+ * The files, each with the state that it owns.  A file calls only the files
+ * above it in this list, and fail() of main.c:
  *
  *   stats.c      the counts of requests and the file of statistics; stats.lock
  *   fd.c         the cache of O_PATH descriptors, the limit on open files, and
  *                the descriptor of /proc/self/fd
  *   inode.c      the inode table; table.lock
- *   client.c     the credentials and the umask of the thread that acts as a client
+ *   client.c     credentials and umask of a thread that acts as a client
  *   mount.c      the flags of the mount; mounted.lock
  *   attach_inode.c
- *                attaching inodes, which the client's kernel then serves itself
+ *                attaching inodes, so that the client's kernel serves them
  *   lookup.c     resolving: a name to an inode, an inode to a descriptor; it
  *                relies on table.names
  *   attach.c     passthrough of an open file, and backing ids; inode.id_lock
- *   file.c       opening an inode, open files (struct handle) and the requests on
+ *   file.c       opening an inode, open files (struct handle) and requests on
  *                them
  *   open.c       OPEN, CREATE and TMPFILE, which make a handle
  *   attr.c       attributes and the other requests on one inode
@@ -62,7 +62,7 @@
 
 enum attach { ATTACH_AUTO, ATTACH_REQUEST, ATTACH_ID };
 
-/* The command line, and what start-up found.  INIT is its last writer. */
+/* The command line, and results of start-up.  INIT is its last writer. */
 struct config {
 	char *source;
 	char *passthrough;
@@ -79,10 +79,10 @@ struct config {
 	bool offered;		/* passthrough was negotiated */
 	bool inodes_asked;	/* --inodes was given */
 	bool files_only;	/* no directory or symbolic link is attached */
-	bool by_name;		/* a name can decide what is attached */
+	bool by_name;		/* attaching depends on names */
 	enum attach attach;
 	unsigned int stack_depth;
-	bool own_umask;		/* threads can have one each */
+	bool own_umask;		/* each thread can have its own umask */
 	struct fuse_session *session;
 };
 
@@ -120,7 +120,7 @@ void prepare_stats(void);
 
 /* inode.c: the inodes that the client's kernel knows, and their parents */
 
-/* What the client's kernel has of an inode; it may detach by itself. */
+/* Is an inode attached?  The client's kernel may detach it by itself. */
 enum attached { UNATTACHED, ATTACHED, REFUSED };
 
 struct inode {
@@ -141,18 +141,18 @@ struct inode {
 	enum attached attached;		/* atomic */
 	unsigned int id_users;		/* open files with backing_id */
 	int backing_id;
-	pthread_mutex_t id_lock;	/* the last two */
+	pthread_mutex_t id_lock;	/* for id_users and backing_id */
 };
 
 struct inode_table {
-	pthread_mutex_t lock;		/* the table, and what inodes hold */
-	pthread_rwlock_t names;		/* comes before lock */
+	pthread_mutex_t lock;		/* the table and its inodes */
+	pthread_rwlock_t names;		/* taken before lock */
 	struct inode root;
 };
 
 extern struct inode_table table;
 
-/* Attributes, and the birth time, which tells a reused inode number. */
+/* Attributes, and the birth time, which reveals a reused inode number */
 struct place {
 	struct stat st;
 	struct timespec born;
@@ -189,7 +189,7 @@ ino_t visible_ino(dev_t dev, ino_t ino);
 
 extern int proc_fd;		/* /proc/self/fd */
 
-/* A name in proc_fd, which the kernel follows to the file that fd is open on. */
+/* Name of a descriptor in proc_fd; the kernel follows it to the open file. */
 struct fd_name {
 	char s[16];
 };

@@ -113,7 +113,7 @@ void *stats_thread(void *arg)
 	return NULL;
 }
 
-/* The path becomes absolute: the daemon changes to /. */
+/* Make the path absolute: the daemon changes to /. */
 void prepare_stats(void)
 {
 	char *cwd, *path;

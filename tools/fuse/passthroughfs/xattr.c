@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Extended attributes; an O_PATH descriptor needs its path in /proc for them. */
+/* Extended attributes; for an O_PATH descriptor they need its path in /proc. */
 
 #include "passthroughfs.h"
 
