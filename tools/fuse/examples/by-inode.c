@@ -4,10 +4,10 @@
  *
  *	by-inode FILE MOUNTPOINT
  *
- * The file appears as "f" in MOUNTPOINT.  There is no handler but lookup, and
- * getattr for the root: stat, open and I/O succeed only if the kernel serves them
- * itself.  A daemon that has the other handlers serves what the kernel refuses to
- * attach.
+ * The file appears as "f" in MOUNTPOINT.  The only handlers are lookup, and
+ * getattr for the root: stat, open and I/O succeed only if the kernel serves
+ * them.  A daemon with the other handlers also serves files that the kernel
+ * refuses to attach.
  */
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 312
@@ -28,7 +28,7 @@ static void mirror_init(void *data, struct fuse_conn_info *conn)
 {
 	if (conn->capable & FUSE_CAP_PASSTHROUGH)
 		conn->want |= FUSE_CAP_PASSTHROUGH;
-	/* Where opens are attached, locks are the kernel's. */
+	/* The kernel attaches OPEN only if it keeps the locks itself. */
 	conn->want &= ~(FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
 }
 
@@ -70,7 +70,7 @@ static const struct fuse_lowlevel_ops mirror_ops = {
 
 int main(int argc, char **argv)
 {
-	/* The kernel checks permissions by the lower file. */
+	/* The kernel checks permissions on the lower file. */
 	char *mount_argv[] = { argv[0], "-o", "default_permissions" };
 	struct fuse_args args = FUSE_ARGS_INIT(3, mount_argv);
 	struct fuse_session *se;

@@ -4,9 +4,9 @@
  *
  *	by-request FILE MOUNTPOINT
  *
- * The file appears as "f" in MOUNTPOINT.  There is no read and no write handler:
- * I/O succeeds only if it passes through.  A daemon that has these handlers
- * serves the opens that the kernel refuses to pass through.
+ * The file appears as "f" in MOUNTPOINT.  There is no read or write handler:
+ * I/O succeeds only if it passes through.  A daemon with these handlers also
+ * serves opens that the kernel refuses to pass through.
  */
 #define FUSE_USE_VERSION 312
 #include <errno.h>

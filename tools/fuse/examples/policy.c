@@ -4,14 +4,15 @@
  *
  *	policy SOURCE MOUNTPOINT
  *
- * Files whose names end in ".private" can only be read, and digits in them read as
- * "#".  The daemon answers their opens and reads.  All else is attached: the kernel
- * does it, without a request.  Of the private files it does stat, since the filter
- * keeps the size.
+ * Files whose names end in ".private" are read-only, and digits in them read as
+ * "#".  The daemon serves open and read of these files.  Other operations are
+ * attached: the kernel serves them without a request.  That includes stat of
+ * private files, since the filter keeps the size.
  *
- * This needs a kernel that attaches inodes: what that would have done fails here.
- * A name is not changed, which would change the policy: a daemon that renames
- * detaches what is renamed, by fuse_passthrough_inode_detach().
+ * This needs a kernel that attaches inodes: there are no handlers for attached
+ * operations.  There is no rename, which could change the policy of a file: a
+ * daemon that has it calls fuse_passthrough_inode_detach() for the renamed
+ * file.
  */
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 312
@@ -35,8 +36,8 @@
 #define OPS_DIRECTORY	(OP(OPENDIR) | OP(READDIR) | OP(FSYNCDIR))
 
 /*
- * What the kernel knows.  The policy goes by name, so that a file with a private and
- * another name is two nodes.
+ * An inode of the kernel.  The policy depends on the name, so a file with a
+ * private and another name has two nodes.
  */
 struct node {
 	struct node *next;
@@ -150,7 +151,7 @@ static void policy_forget(fuse_req_t req, fuse_ino_t ino, uint64_t lookups)
 	fuse_reply_none(req);
 }
 
-/* Of the root no lookup tells. */
+/* The root has no lookup: attach it here. */
 static void policy_getattr(fuse_req_t req, fuse_ino_t ino,
 			   struct fuse_file_info *fi)
 {
@@ -181,7 +182,7 @@ static void policy_open(fuse_req_t req, fuse_ino_t ino,
 		return;
 	}
 	fi->fh = fd;
-	/* An ioctl, for one, opens what is attached. */
+	/* The kernel sends OPEN of an attached file for an ioctl, e.g. */
 	if (!node->private)
 		fuse_passthrough_enable(req, fd);
 	if (fuse_reply_open(req, fi))
@@ -211,7 +212,7 @@ static void policy_release(fuse_req_t req, fuse_ino_t ino,
 	fuse_reply_err(req, 0);
 }
 
-/* The open is the kernel's, too: nothing is kept of it.  fi->flags has O_EXCL. */
+/* The open is by inode: the daemon keeps no handle.  fi->flags has O_EXCL. */
 static void policy_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 			  mode_t mode, struct fuse_file_info *fi)
 {
@@ -258,7 +259,7 @@ static const struct fuse_lowlevel_ops policy_ops = {
 
 int main(int argc, char **argv)
 {
-	/* The kernel checks permissions by the lower files. */
+	/* The kernel checks permissions on the lower files. */
 	char *mount_argv[] = { argv[0], "-o", "default_permissions" };
 	struct fuse_args args = FUSE_ARGS_INIT(3, mount_argv);
 
