@@ -55,32 +55,47 @@ space() {
 		die "build/ needs $1 GiB free and has $((free / 1024 / 1024)): free some space and try again"
 }
 
-# need PACKAGE...: install the missing Debian packages, as root or by sudo, and say so
-need() {
-	local missing=() p sudo=()
-	for p; do
-		dpkg-query -W -f='${Status}\n' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
-	done
-	[ ${#missing[@]} -gt 0 ] || return 0
-	command -v apt-get >/dev/null || die "this needs the Debian packages: ${missing[*]}"
-	if [ "$(id -u)" != 0 ]; then
-		command -v sudo >/dev/null ||
-			die "as root, run: apt-get install ${missing[*]}"
-		say "sudo is used to install: ${missing[*]}"
-		sudo=(sudo)
-	fi
+# as_root WHAT: set $sudo to the words before a command that needs root, or exit with the advice to do WHAT
+as_root() {
+	sudo=()
+	[ "$(id -u)" != 0 ] || return 0
+	command -v sudo >/dev/null || die "as root, run: $1"
+	sudo=(sudo)
+}
+
+# apt_update: update the package lists, unless that was done within the hour
+apt_update() {
+	local sudo
+	[ -z "$(find "$build/.apt.updated" -mmin -60 2>/dev/null)" ] || return 0
+	as_root "apt-get update"
+	step apt-update "updating the package lists" "${sudo[@]}" apt-get update -q || return
+	touch "$build/.apt.updated"
+}
+
+# apt_install PACKAGE...: install them, or their newest versions, as root or by sudo, and say so
+apt_install() {
+	local sudo
+	command -v apt-get >/dev/null || die "this needs the Debian packages: $*"
+	as_root "apt-get install $*"
+	[ ${#sudo[@]} = 0 ] || say "sudo is used to install: $*"
 	# Two runs at once would fight for apt's lock.
 	mkdir -p "$build"
 	(
 		flock 9
-		if [ -z "$(find "$build/.apt.updated" -mmin -60 2>/dev/null)" ] &&
-			step apt-update "updating the package lists" "${sudo[@]}" apt-get update -q; then
-			touch "$build/.apt.updated"
-		fi
-		step apt-install "installing ${#missing[@]} packages" "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
-			apt-get install -q -y --no-install-recommends "${missing[@]}"
+		apt_update || true
+		step apt-install "installing $# packages" "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive \
+			apt-get install -q -y --no-install-recommends "$@"
 	) 9>"$build/.apt.lock" ||
-		die "could not install: ${missing[*]} (is the network there?)"
+		die "could not install: $* (is the network there?)"
+}
+
+# need PACKAGE...: install those that are missing
+need() {
+	local missing=() p
+	for p; do
+		dpkg-query -W -f='${Status}\n' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
+	done
+	[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 }
 
 # A script makes OUT, a file or a directory. OUT.stamp holds WANT, a digest of everything that went into it:
