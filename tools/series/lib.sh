@@ -223,3 +223,10 @@ need_headers() {
 	grep -qx "CONFIG_FUSE_FS=$fuse" "$(headers "$1")/include/config/auto.conf" ||
 		die "$1 is not configured with CONFIG_FUSE_FS=$fuse: take a kernel that is, or make apply and build one"
 }
+
+# new_warnings LOG: print what the compiler and sparse say there, but for the kernel-doc warnings that the kernel's own files
+# had before
+new_warnings() {
+	grep -E "(warning|error):" "$1" | sed "s/^[^ ]*: //" |
+		grep -vxFf <(cd "$pristine" && scripts/kernel-doc -none fs/fuse/*.[ch] 2>&1 | sed "s/^[^ ]*: //") || true
+}
