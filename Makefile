@@ -43,6 +43,8 @@ refresh: ## take an edited kernel git tree back into whole files and hook patche
 	@tools/series/refresh "$(KDIR)" $(BASE)
 bump: ## try each series, or that of K=6.1, on the newest kernel of the archive; TEST=y runs the kselftests too
 	@tools/series/bump $(if $(TEST),--test)
+release: ## all series and patches as a tarball, with notes and checksums, in build/release/: VERSION=1.0
+	@tools/series/release "$(VERSION)"
 module: ## fuse.ko, cuse.ko, virtiofs.ko for Debian's newest kernel, of K=6.1, or for KVER=..., in build/module/
 	@tools/series/module $(KVER)
 kernel: ## Debian packages of Linux 6.12 with the series, in build/kernel-package/; FLAVOUR=cloud-amd64, or CONFIG=FILE
