@@ -166,6 +166,7 @@ static void join_values(struct fuse_args *args)
 static void usage(void)
 {
 	puts("usage: passthroughfs [OPTION]... SOURCE MOUNTPOINT\n"
+	     "       passthroughfs --check MOUNTPOINT-or-SOURCE\n"
 	     "\n"
 	     "Mirrors the directory SOURCE at MOUNTPOINT; reads and writes of open files go\n"
 	     "from the kernel straight to the files in SOURCE where it can do that.\n"
@@ -184,6 +185,8 @@ static void usage(void)
 	     "                           (1.0)\n"
 	     "    --stats=FILE           write the numbers of requests there, as JSON, at exit\n"
 	     "                           and on SIGUSR1\n"
+	     "    --check PATH           say whether passthrough is possible there, and mount\n"
+	     "                           nothing\n"
 	     "    -h, --help             this text\n"
 	     "    -V, --version          the version");
 	fuse_cmdline_help();
@@ -269,6 +272,8 @@ int main(int argc, char **argv)
 	sigset_t usr1;
 	int res;
 
+	if (argc > 1 && !strncmp(argv[1], "--check", 7))
+		return check_path(argc, argv);
 	join_values(&args);
 	if (fuse_opt_parse(&args, &config, options, take_source) == -1)
 		return 1;

@@ -40,6 +40,7 @@
  *   names.c      making, linking, renaming and removing names; table.names
  *   directory.c  open directories (struct directory); directory.lock
  *   main.c       the command line (config), start and end
+ *   check.c      --check, with files of its own: see check.h
  *
  * Locks are taken in the order directory.lock, table.names, table.lock.  The
  * others are taken alone.
@@ -91,6 +92,10 @@ extern struct config config;
 /* Reports to stderr and exits; only before the daemon forks. */
 void fail(const char *fmt, ...)
 	__attribute__((noreturn, format(printf, 1, 2)));
+
+/* check.c */
+
+int check_path(int argc, char **argv);
 
 /* stats.c */
 

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0
+# passthroughfs --check: what it says of lower file systems, users, mounts and kernels. Sourced by daemon.
+# shellcheck shell=bash disable=SC2086,SC2164
+# No path here has a space in it, and daemon stops at the first error.
+
+done_well='yes: a file was attached, written and read without a request'
+
+# checks STATUS COMMAND...: run the check with that result; what it says is in $said; it leaves no mount and no file
+checks() {
+	local want=$1 status=0 before
+	shift
+	before=$(cat /proc/self/mounts && ls -AR /tmp /lower/check*)
+	said=$("$@" 2>&1) || status=$?
+	echo "$said"
+	same $status "$want"
+	[ "$(wc -l <<<"$said")" -le 24 ]
+	same "$(cat /proc/self/mounts && ls -AR /tmp /lower/check*)" "$before"
+}
+
+# says LINE...: the check said these lines, which are regular expressions
+says() {
+	local l
+	for l; do
+		grep -x -- "$l" <<<"$said" || {
+			echo "it does not say '$l'"
+			return 1
+		}
+	done
+}
+
+# On a lower file system that is fit, all forms work for root, and the directory stays as it is.
+t_check_fit() {
+	local before
+	mkdir -p /lower/check
+	before=$(stat -c '%y %z' /lower/check)
+	checks 0 passthroughfs --check /lower/check
+	says 'kernel     Linux .*, FUSE 7\.[0-9]*: offers passthrough' 'privilege  uid 0, with CAP_SYS_ADMIN' \
+		'lower      /lower/check: ext4 of /dev/.*, rw,relatime' '           O_DIRECT works' 'stacking   depth 0: fine' \
+		"by request $done_well" "by id      $done_well" "by inode   $done_well"
+	same "$(stat -c '%y %z' /lower/check)" "$before"
+}
+
+# On tmpfs files pass through; the line on O_DIRECT says what an open with it says.
+t_check_tmpfs() {
+	local direct='does not work, nor will it through passthrough'
+	mkdir -p /run/check
+	echo data >/run/check/f
+	! dd if=/run/check/f iflag=direct of=/dev/null 2>/dev/null || direct='works'
+	checks 0 passthroughfs --check=/run/check
+	says 'lower      /run/check: tmpfs of tmpfs, rw,relatime' "           O_DIRECT $direct" "by request $done_well" \
+		"by inode   $done_well"
+}
+
+# Of a file, and where none can be made, one that is there is attached, and its time of access stays.
+t_check_read_only() {
+	local before p options=rw
+	mkdir -p /run/check-ro
+	echo data >/run/check-ro/f
+	touch -a -d 2001-02-03 /run/check-ro/f
+	before=$(stat -c %x /run/check-ro/f)
+	mount --bind /run/check-ro /run/check-ro
+	for p in /run/check-ro/f /run/check-ro; do
+		checks 0 passthroughfs --check $p
+		says "lower      $p: tmpfs of tmpfs, $options,relatime" \
+			'by request yes: a file that is there was attached, and not touched' \
+			'by id      yes: a file that is there was attached, and not touched' \
+			'by inode   yes: a file that is there was attached, and not touched'
+		same "$(stat -c %x /run/check-ro/f)" "$before"
+		mount -o remount,bind,ro /run/check-ro
+		options=ro
+	done
+	umount /run/check-ro
+	mkdir /run/check-ro/none
+	mount -t tmpfs -o ro none /run/check-ro/none
+	checks 1 passthroughfs --check /run/check-ro/none
+	says '           has no regular file to try with: give the path of one' 'by request not tried'
+	umount /run/check-ro/none
+}
+
+# A pseudo file system is no storage.
+t_check_pseudo() {
+	checks 1 passthroughfs --check /proc
+	says 'lower      /proc: proc of .*' 'stacking   not stacked' 'by request no: no storage (.*) (EINVAL)' \
+		'by id      no: no storage (.*' 'by inode   no: no storage (.*) (EINVAL)'
+}
+
+# A FUSE file system as the source is refused.
+t_check_on_fuse() {
+	start check-fuse
+	mkdir /lower/check-fuse/d
+	checks 1 passthroughfs --check /mnt/check-fuse/d
+	says 'lower      /mnt/check-fuse/d: fuse.passthroughfs of /lower/check-fuse, .*' \
+		'stacking   on FUSE, where a daemon may wait for another' 'by request no: on FUSE: mirror what is below that (EINVAL)' \
+		'by inode   no: on FUSE: mirror what is below that (EINVAL)'
+	umount /mnt/check-fuse
+}
+
+# An overlay passes through at depth 1, which the daemon has to ask for; one on top of it does not. 6.1's overlayfs makes no
+# file without a name.
+t_check_overlay() {
+	mkdir -p /lower/check-ov/{lower,upper,work,upper2,work2,merged,merged2}
+	echo data >/lower/check-ov/lower/f
+	mount -t overlay -o lowerdir=/lower/check-ov/lower,upperdir=/lower/check-ov/upper,workdir=/lower/check-ov/work ov \
+		/lower/check-ov/merged
+	checks 0 passthroughfs --check /lower/check-ov/merged
+	says 'stacking   depth 1: the daemon has to ask for it, as passthroughfs does' 'by request yes: .*' 'by id      yes: .*' \
+		'by inode   yes: .*'
+	same "$(ls /lower/check-ov/upper)" ''
+	mount -t overlay \
+		-o lowerdir=/lower/check-ov/merged,upperdir=/lower/check-ov/upper2,workdir=/lower/check-ov/work2 ov2 \
+		/lower/check-ov/merged2
+	checks 1 passthroughfs --check /lower/check-ov/merged2
+	says 'stacking   stacked: it may be a lower file system at depth 1, not deeper' \
+		'by request no: stacked too deep: mirror a layer of it (EINVAL)'
+	umount /lower/check-ov/merged2 /lower/check-ov/merged
+}
+
+# own_directory: make /lower/check-user, the ordinary user's
+own_directory() {
+	mkdir -p /lower/check-user
+	chown 1000:1000 /lower/check-user
+}
+
+# A user without privilege is told that by request and by inode work, and by id does not.
+t_check_unprivileged() {
+	own_directory
+	checks 0 as_user passthroughfs --check /lower/check-user
+	says 'privilege  uid 1000, without CAP_SYS_ADMIN' '           only by id needs it, outside user namespaces' \
+		"by request $done_well" 'by id      no: needs CAP_SYS_ADMIN, .*: attach by request (EPERM)' "by inode   $done_well"
+}
+
+# Root of a user namespace has by request, and no id.
+t_check_user_namespace() {
+	own_directory
+	checks 0 as_user unshare -Urm passthroughfs --check /lower/check-user
+	says 'privilege  uid 0, with CAP_SYS_ADMIN, in a user namespace of its own' "by request $done_well" \
+		'by id      no: needs CAP_SYS_ADMIN, .* (EPERM)' "by inode   $done_well"
+}
+
+# What is missing for the attempt has a line: the device, the right to it, fusermount3.
+t_check_missing() {
+	own_directory
+	chmod 600 /dev/fuse
+	checks 1 as_user passthroughfs --check /lower/check-user
+	chmod 666 /dev/fuse
+	says 'kernel     Linux .*: /dev/fuse: Permission denied: its mode should be 666' 'by request not tried'
+	mv /dev/fuse /dev/fuse.away
+	checks 1 passthroughfs --check /lower/check-user
+	mv /dev/fuse.away /dev/fuse
+	says 'kernel     Linux .*: /dev/fuse: No such file or directory: run modprobe fuse'
+	mount --bind /dev/null "$(command -v fusermount3)"
+	checks 1 as_user passthroughfs --check /lower/check-user
+	umount "$(command -v fusermount3)"
+	says '           a user needs fusermount3, setuid root (package fuse3)' 'by request not tried'
+}
+
+# Of a mount point it says what passes through there, file by file, and checks the source.
+t_check_mount_point() {
+	start check-on
+	echo data >/lower/check-on/f
+	checks 0 passthroughfs --check /mnt/check-on
+	says '           no file is open with passthrough, no inode is attached' 'lower      /lower/check-on: ext4 of .*'
+	exec 3</mnt/check-on/f
+	checks 0 passthroughfs --check /mnt/check-on
+	says 'mount      /mnt/check-on: fuse.passthroughfs of /lower/check-on, connection [0-9]*' \
+		'           passthrough is on: 1 files open, 0 inodes attached' \
+		"             /lower/check-on/f (r, by request, process $BASHPID)" "by request $done_well"
+	checks 0 as_user passthroughfs --check /mnt/check-on
+	says '           only its owner and root can see whether passthrough is on' \
+		'by request yes: a file that is there was attached, and not touched'
+	exec 3<&-
+	umount /mnt/check-on
+}
+
+# One argument, which has to exist: all else is 2, and one line.
+t_check_usage() {
+	local usage='usage: passthroughfs --check MOUNTPOINT-or-SOURCE'
+	checks 2 passthroughfs --check
+	says "$usage"
+	checks 2 passthroughfs --check=
+	says "$usage"
+	checks 2 passthroughfs --check /lower /tmp
+	says "$usage"
+	checks 2 passthroughfs --check /nowhere
+	says 'passthroughfs: cannot check /nowhere: No such file or directory'
+}
+
+# With Debian's own module there is no passthrough, and what to install is said.
+t_check_other_module() {
+	local old
+	old=$(sha256sum /sys/module/fuse/notes/.note.gnu.build-id)
+	umount -a -t fuse.passthroughfs
+	umount /sys/fs/fuse/connections
+	until rmmod fuse; do :; done
+	modprobe fuse
+	if [ "$(sha256sum /sys/module/fuse/notes/.note.gnu.build-id)" = "$old" ]; then return 1; fi
+	chmod 666 /dev/fuse
+	checks 1 passthroughfs --check /lower
+	says 'kernel     Linux .*, FUSE 7\.[0-9]*: does not offer passthrough' \
+		'           install fuse-passthrough-dkms and reboot, or another kernel' \
+		'by request no: the kernel does not offer passthrough' 'by inode   no: the kernel does not offer passthrough'
+}
