@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The lower file system: ext4 on a loop device, tmpfs, or overlayfs on that ext4.
+ * A file system that was unmounted lazily is gone when its device is free.
+ */
+#include "shake.h"
+
+#include <linux/loop.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+#define DISK_MIB	48
+
+char mnt[64], lower[64], served[80];
+static char base[64];		/* of overlayfs */
+static char disk[80], loop[32];
+
+static int run(const char *const argv[])
+{
+	pid_t pid = fork();
+	int status;
+
+	if (!pid) {
+		int null = open("/dev/null", O_RDWR);
+
+		dup2(null, 1);
+		execvp(argv[0], (char *const *)argv);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -errno;
+	return status ? -EIO : 0;
+}
+
+static int loop_attach(void)
+{
+	int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	int nr = ctl < 0 ? -1 : ioctl(ctl, LOOP_CTL_GET_FREE);
+	int dev, file, err = 0;
+
+	if (ctl >= 0)
+		close(ctl);
+	if (nr < 0)
+		return -errno;
+	snprintf(loop, sizeof(loop), "/dev/loop%d", nr);
+	dev = open(loop, O_RDWR | O_CLOEXEC);
+	file = open(disk, O_RDWR | O_CLOEXEC);
+	if (dev < 0 || file < 0 || ioctl(dev, LOOP_SET_FD, file))
+		err = -errno;
+	close(dev);
+	close(file);
+	return err;
+}
+
+static int make_disk(void)
+{
+	const char *const mkfs[] = { "mke2fs", "-q", "-F", "-t", "ext4", "-E",
+		"lazy_itable_init=0,lazy_journal_init=0,nodiscard", disk, NULL };
+	int fd = open(disk, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	const char *const modprobe[] = { "modprobe", "-q", "loop", NULL };
+	int err;
+
+	/* Where it is a module; it may be built in. */
+	run(modprobe);
+	if (fd < 0)
+		return -errno;
+	err = ftruncate(fd, DISK_MIB * 1024l * 1024) ? -errno : 0;
+	close(fd);
+	return err ?: run(mkfs) ?: loop_attach();
+}
+
+int lower_setup(const char *dir)
+{
+	snprintf(mnt, sizeof(mnt), "%s/mnt", dir);
+	snprintf(lower, sizeof(lower), "%s/lower", dir);
+	snprintf(base, sizeof(base), "%s/base", dir);
+	snprintf(disk, sizeof(disk), "%s/disk", dir);
+	snprintf(served, sizeof(served), "%s/served", lower);
+	if (mkdir(mnt, 0755) || mkdir(lower, 0755) || mkdir(base, 0755))
+		return -errno;
+	return make_disk();
+}
+
+/* After umount -l clients go on in the directory below. */
+static void clear_mount_point(void)
+{
+	const char *const rm[] = { "rm", "-rf", mnt, NULL };
+
+	run(rm);
+}
+
+void lower_cleanup(void)
+{
+	int dev = open(loop, O_RDWR | O_CLOEXEC);
+
+	if (dev >= 0 && ioctl(dev, LOOP_CLR_FD, 0))
+		bad(V_UNMOUNT, "%s stays in use: %m", loop);
+	close(dev);
+	unlink(disk);
+	rmdir(base);
+	rmdir(lower);
+	clear_mount_point();
+}
+
+static int mount_overlayfs(void)
+{
+	const char *const names[] = { "low", "up", "work" };
+	char path[96], options[320];
+	unsigned int i;
+
+	if (mount(loop, base, "ext4", 0, NULL))
+		return -errno;
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", base, names[i]);
+		if (mkdir(path, 0755) && errno != EEXIST)
+			return -errno;
+	}
+	snprintf(options, sizeof(options),
+		 "lowerdir=%s/low,upperdir=%s/up,workdir=%s/work", base, base, base);
+	return mount("overlay", lower, "overlay", 0, options) ? -errno : 0;
+}
+
+int lower_mount(void)
+{
+	clear_mount_point();
+	if (mkdir(mnt, 0755))
+		return -errno;
+	switch (sh->cfg.lower) {
+	case LOWER_EXT4:
+		return mount(loop, lower, "ext4", 0, NULL) ? -errno : 0;
+	case LOWER_TMPFS:
+		return mount("tmpfs", lower, "tmpfs", 0, "size=48m") ? -errno : 0;
+	case LOWER_OVERLAYFS:
+		return mount_overlayfs();
+	}
+	return -EINVAL;
+}
+
+int unmount_wait(const char *path)
+{
+	int64_t end = now() + sh->limit;
+
+	while (umount2(path, 0)) {
+		if (errno != EBUSY || now() > end)
+			return -errno;
+		pause_ms(10);
+	}
+	return 0;
+}
+
+/* An exclusive open fails while a file system has the device, mounted or not. */
+static int device_wait(void)
+{
+	int64_t end = now() + sh->limit;
+	int fd;
+
+	while ((fd = open(loop, O_RDWR | O_EXCL | O_CLOEXEC)) < 0) {
+		if (errno != EBUSY || now() > end)
+			return -errno;
+		pause_ms(10);
+	}
+	close(fd);
+	return 0;
+}
+
+int lower_unmount(bool detached)
+{
+	int err = detached ? 0 : unmount_wait(lower);
+
+	if (!err && sh->cfg.lower == LOWER_OVERLAYFS)
+		err = unmount_wait(base);
+	if (!err && sh->cfg.lower != LOWER_TMPFS)
+		err = device_wait();
+	return err;
+}
+
+static int fill_file(const char *path, const char *buf, size_t len)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+	int err = 0;
+
+	if (fd < 0 || fchmod(fd, 0666) ||
+	    pwrite(fd, buf, len, 0) != (ssize_t)len)
+		err = -errno;
+	close(fd);
+	return err;
+}
+
+/* A copy of this program, for clients to execute */
+static int fill_program(char *path, char *buf)
+{
+	int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int to = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0777);
+	ssize_t n = -1;
+	int err;
+
+	while (from >= 0 && to >= 0 && (n = read(from, buf, BUF)) > 0)
+		if (write(to, buf, n) != n)
+			n = -1;
+	err = n || fchmod(to, 0777) ? -errno : 0;
+	close(from);
+	close(to);
+	return err;
+}
+
+/* What the daemon serves: f0 to f5, program, d with g0 and g1, and the link l. */
+int lower_fill(void)
+{
+	const char *const clear[] = { "rm", "-rf", served, NULL };
+	const char *const free_all[] = { "chattr", "-R", "-f", "-ia", served, NULL };
+	char *buf = malloc(BUF);
+	unsigned int i, at, len;
+	char path[128];
+	int err = 0;
+
+	/* A client that was killed may have left an immutable file. */
+	if (run(clear)) {
+		run(free_all);
+		err = run(clear);
+	}
+	if (!err && (mkdir(served, 0777) || chmod(served, 0777)))
+		err = -errno;
+	for (i = 0; !err && i < FILES; i++) {
+		snprintf(path, sizeof(path), "%s/f%u", served, i);
+		len = rnd(64 * 1024);
+		for (at = 0; at < len; at++)
+			buf[at] = 'a' + (at + i + (at >> 8)) % 26;
+		err = fill_file(path, buf, len);
+	}
+	snprintf(path, sizeof(path), "%s/d", served);
+	if (!err && (mkdir(path, 0777) || chmod(path, 0777)))
+		err = -errno;
+	for (i = 0; !err && i < 2; i++) {
+		snprintf(path, sizeof(path), "%s/d/g%u", served, i);
+		err = fill_file(path, buf, 100);
+	}
+	snprintf(path, sizeof(path), "%s/l", served);
+	if (!err && symlink("f0", path))
+		err = -errno;
+	snprintf(path, sizeof(path), "%s/program", served);
+	err = err ?: fill_program(path, buf);
+	free(buf);
+	return err;
+}

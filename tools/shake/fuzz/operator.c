@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What happens to a round from outside: freezes, dropped caches, killed clients, and
+ * its end.  The operator also lets operations go on that take too long.
+ */
+#include "shake.h"
+
+#include <linux/fs.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+bool reap(pid_t pid, int64_t limit)
+{
+	int64_t end = now() + limit;
+
+	while (!waitpid(pid, NULL, WNOHANG)) {
+		if (now() > end)
+			return false;
+		pause_ms(5);
+	}
+	return true;
+}
+
+void thaw(void)
+{
+	int fd = open(lower, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		ioctl(fd, FITHAW, 0);
+		close(fd);
+	}
+}
+
+/* In a child: it may have to wait for clients that wait for the daemon. */
+static pid_t freeze(void)
+{
+	unsigned int ms = 1 + rnd(200);
+	pid_t pid = fork();
+	int fd;
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	fd = open(lower, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0 && !ioctl(fd, FIFREEZE, 0)) {
+		count(&sh->freezes);
+		pause_ms(ms);
+		ioctl(fd, FITHAW, 0);
+	}
+	_exit(0);
+}
+
+/* A client in the middle of whatever it does; it is replaced by nobody. */
+static void kill_client(struct slot *s)
+{
+	if (!s->pid)
+		return;
+	/* What it had begun has no end that is known. */
+	__atomic_store_n(&sh->disturbed, true, __ATOMIC_SEQ_CST);
+	kill(s->pid, SIGKILL);
+	count(&sh->kills);
+}
+
+static void end(pid_t server, unsigned int *gone)
+{
+	__atomic_store_n(&sh->disturbed, sh->cfg.ending != END_QUIET, __ATOMIC_SEQ_CST);
+	switch (sh->cfg.ending) {
+	case END_KILL:
+		kill(server, SIGKILL);
+		count(&sh->kills);
+		break;
+	case END_ABORT:
+		abort_connection();
+		break;
+	case END_FORCE:
+		/* Aborts, whether it is busy or not. */
+		if (!umount2(mnt, MNT_FORCE))
+			*gone |= 1;
+		break;
+	case END_LAZY:
+		if (!umount2(mnt, MNT_DETACH))
+			*gone |= 1;
+		break;
+	case END_LOWER_LAZY:
+		if (!umount2(lower, MNT_DETACH))
+			*gone |= 2;
+		break;
+	case END_LOWER_READ_ONLY:
+		/* Fails if a file is open for writing. */
+		mount(NULL, lower, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+		break;
+	default:
+		break;
+	}
+}
+
+/* Thaw, abort, kill: each a while after the other */
+static void watch(struct slot *s, unsigned int *stage)
+{
+	/* Requests without an answer, and daemons and clients that wait for themselves */
+	bool expected = sh->cfg.silent || sh->cfg.own_files || sh->cfg.map_buffers;
+	int64_t limit = expected ? sh->limit / 20 : sh->limit;
+	int64_t since = __atomic_load_n(&s->since, __ATOMIC_SEQ_CST);
+	int64_t late = since ? now() - since - limit : -1;
+
+	if (late < 0) {
+		*stage = 0;
+		return;
+	}
+	if (*stage == 0) {
+		thaw();
+		*stage = 1;
+	} else if (*stage == 1 && late > 1000) {
+		__atomic_store_n(&sh->disturbed, true, __ATOMIC_SEQ_CST);
+		if (!expected) {
+			bad(V_HANG, "operation %u, %s, of process %d takes too long",
+			    s->nr, s->what, s->pid);
+			put("/proc/sysrq-trigger", "w");
+		}
+		abort_connection();
+		*stage = 2;
+	} else if (*stage == 2 && late > 1000 + sh->limit) {
+		bad(V_HANG, "operation %u, %s, of process %d goes on after an abort",
+		    s->nr, s->what, s->pid);
+		put("/proc/sysrq-trigger", "w");
+		kill(s->pid, SIGKILL);
+		*stage = 3;
+	}
+}
+
+static unsigned int clients_left(void)
+{
+	unsigned int left = 0, i;
+	int status;
+
+	for (i = 0; i < sh->cfg.clients; i++) {
+		struct slot *s = &sh->slots[i];
+
+		if (!s->pid)
+			continue;
+		if (waitpid(s->pid, &status, WNOHANG) != s->pid) {
+			left++;
+			continue;
+		}
+		s->pid = 0;
+		s->since = 0;
+		if (s->changing)
+			count(&sh->ended);
+		s->changing = false;
+		if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+			bad(V_REQUEST, "client %u ended by signal %d in operation %u, %s",
+			    i, WTERMSIG(status), s->nr, s->what);
+	}
+	return left;
+}
+
+void operate(pid_t server, unsigned int *gone)
+{
+	unsigned long total = (unsigned long)sh->cfg.ops * sh->cfg.clients;
+	unsigned int stage[CLIENTS] = {}, i;
+	unsigned long end_at;
+	uint64_t number = 0;
+	pid_t freezer = 0;
+	bool ended = false;
+
+	random_begin(ROLE_OPERATOR, -1);
+	end_at = total * (20 + rnd(70)) / 100;
+	while (clients_left()) {
+		random_begin(ROLE_OPERATOR, number++);
+		pause_ms(10 + rnd(20));
+		for (i = 0; i < sh->cfg.clients; i++)
+			watch(&sh->slots[i], &stage[i]);
+		if (freezer && waitpid(freezer, NULL, WNOHANG) == freezer)
+			freezer = 0;
+		if (sh->cfg.freezes && !freezer && !(*gone & 2) && percent(4))
+			freezer = freeze();
+		if (percent(4))
+			put("/proc/sys/vm/drop_caches", percent(50) ? "1" : "3");
+		if (!sh->cfg.calm && percent(1))
+			kill_client(&sh->slots[rnd(sh->cfg.clients)]);
+		if (!ended && counted(&sh->round_ops) >= end_at) {
+			ended = true;
+			end(server, gone);
+		}
+	}
+	if (freezer) {
+		if (!reap(freezer, sh->limit)) {
+			bad(V_HANG, "a freeze takes too long");
+			abort_connection();
+			kill(freezer, SIGKILL);
+			reap(freezer, sh->limit);
+		}
+		thaw();
+	}
+}

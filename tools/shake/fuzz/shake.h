@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * fuzz: random use of FUSE passthrough, by a daemon and its clients at once.
+ *
+ * A run is a sequence of rounds.  A round has a lower file system, a mount, a
+ * daemon with a few threads, a few clients, and an operator who freezes, remounts,
+ * kills and aborts.  All that a round does is chosen from its seed, the next round
+ * has the next seed: a round is replayed by running its seed first.  Only the
+ * timing differs.
+ *
+ * The rules that every file keeps:
+ *
+ * - A choice depends on the seed, on who chooses and on the number of the step, and
+ *   not on what came before: random_begin().
+ * - Whoever makes a call that may block has its slot say so.  The operator lets it
+ *   go on, first by a thaw, then by an abort, then by SIGKILL; main.c ends a round
+ *   that does not end.
+ * - In a calm round the daemon keeps the rules, and results are judged.  In any other
+ *   round only what no program may ever see is an error.
+ *
+ * The files, each with what it is about:
+ *
+ *   main.c         the command line, rounds, what is left at the end, the verdict
+ *   random.c       the choices
+ *   lower.c        the lower file system and what an administrator does to it
+ *   round.c        the settings of a round, its start, its end
+ *   operator.c     what happens to the round from outside, and the slots
+ *   server.c       the daemon: reading and answering requests, wrong answers
+ *   server_node.c  its nodes, and requests about names and attributes
+ *   server_file.c  its open files, and requests about data
+ *   attach.c       the ioctls of passthrough, right and wrong, and odd lower files
+ *   notify.c       the notifications
+ *   client.c       a client: its open files, how results are judged
+ *   client_io.c    reads, writes, mappings, splices
+ *   client_async.c libaio and io_uring
+ *   client_name.c  names, attributes, everything else
+ */
+#ifndef SHAKE_H
+#define SHAKE_H
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <linux/fuse.h>
+
+#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
+#define PAGE		4096u
+#define BUF		(512u * 1024)
+#define MAX_FILE	(256u * 1024)
+
+#define CLIENTS		4
+#define THREADS		3
+#define DEVICES		3
+#define FILES		6	/* f0 to f5 in the root */
+
+/* Who chooses */
+enum role {
+	ROLE_ROUND,
+	ROLE_OPERATOR,
+	ROLE_NOTIFIER,
+	ROLE_SERVER,			/* and its threads */
+	ROLE_CLIENT = ROLE_SERVER + THREADS,
+	NR_ROLES = ROLE_CLIENT + CLIENTS
+};
+
+enum lower_kind { LOWER_EXT4, LOWER_TMPFS, LOWER_OVERLAYFS };
+
+/* How a round ends, when its clients have done part of their operations. */
+enum ending {
+	END_QUIET,
+	END_KILL,		/* SIGKILL to the daemon */
+	END_ABORT,
+	END_FORCE,		/* umount -f */
+	END_LAZY,		/* umount -l */
+	END_LOWER_LAZY,		/* umount -l of the lower file system */
+	END_LOWER_READ_ONLY,
+	NR_ENDINGS
+};
+
+struct config {
+	uint64_t seed;
+	enum lower_kind lower;
+	enum ending ending;
+	bool calm;		/* the daemon keeps the rules, results are judged */
+	bool silent;		/* it leaves requests without an answer */
+	bool checked;		/* default_permissions */
+	bool rootless;		/* the daemon has no privileges */
+	bool own_files;		/* it attaches files of its own mount */
+	bool map_buffers;	/* clients use mappings of the mount as buffers */
+	bool signals;		/* clients are interrupted */
+	bool no_open, no_opendir;
+	bool freezes;
+	unsigned int threads, clones, clients;
+	unsigned int depth;	/* max_stack_depth */
+	unsigned int ops;	/* of each client */
+	uint64_t init_flags;
+};
+
+/* What a check was about; a result of the run each. */
+enum verdict {
+	V_HANG,
+	V_ERRNO,
+	V_DATA,
+	V_REQUEST,
+	V_UNMOUNT,
+	NR_VERDICTS
+};
+
+enum attach_by { BY_REQUEST, BY_ID, BY_INODE, NR_BY };
+
+/* What a process is doing; written by it, read by the operator. */
+struct slot {
+	pid_t pid;
+	int64_t since;		/* milliseconds; 0: between operations */
+	unsigned int nr;
+	const char *what;
+	bool changing;		/* see struct shared */
+};
+
+/* Shared by all processes of a run. */
+struct shared {
+	struct config cfg;
+	int64_t limit;		/* milliseconds that a call may take */
+	bool verbose;
+	/* Of this round */
+	bool ready;		/* INIT was answered */
+	bool stop;
+	bool disturbed;		/* its end has come: results are not judged */
+	int conn;		/* its number in /sys/fs/fuse/connections, or -1 */
+	unsigned long round_ops;
+	struct slot slots[CLIENTS];
+	/*
+	 * Operations that may change data, begun and ended.  If both are equal,
+	 * before and after a comparison, nothing changed meanwhile.
+	 */
+	unsigned long begun, ended;
+	/* Of the run */
+	unsigned long ops, requests, rounds;
+	unsigned long attached[NR_BY], refused[NR_BY];
+	unsigned long odd, wrong, notified, opened[2], freezes, kills;
+	unsigned long passed;	/* calls on a passthrough file */
+	unsigned long compared;
+	unsigned long bad[NR_VERDICTS];
+};
+
+extern struct shared *sh;
+
+static inline unsigned long count(unsigned long *n)
+{
+	return __atomic_add_fetch(n, 1, __ATOMIC_SEQ_CST);
+}
+
+static inline unsigned long counted(const unsigned long *n)
+{
+	return __atomic_load_n(n, __ATOMIC_SEQ_CST);
+}
+
+/* Results are judged: nothing wrong was done, and nothing ended. */
+static inline bool strict(void)
+{
+	return sh->cfg.calm && !__atomic_load_n(&sh->disturbed, __ATOMIC_SEQ_CST);
+}
+
+/* main.c */
+
+/* Print what went wrong, and count it. */
+void __attribute__((format(printf, 2, 3))) bad(enum verdict v, const char *fmt, ...);
+int64_t now(void);		/* milliseconds */
+void pause_ms(unsigned int ms);
+/* Write a string to a file, such as one of /proc. Returns 0 or -errno. */
+int put(const char *path, const char *s);
+/* A number that a file begins with, or -1 */
+long number_in(const char *path);
+/* Abort every FUSE connection that this round has made. */
+void abort_connection(void);
+
+/* random.c */
+
+void random_begin(unsigned int role, uint64_t number);
+uint64_t random_bits(void);
+unsigned int rnd(unsigned int n);	/* below n */
+bool percent(unsigned int p);
+
+/* lower.c */
+
+extern char mnt[64];		/* the mount point of FUSE */
+extern char lower[64];		/* that of the lower file system */
+extern char served[80];		/* the directory there that the daemon serves */
+
+/* Once for each run; 0 or -errno */
+int lower_setup(const char *dir);
+void lower_cleanup(void);
+/* For each round */
+int lower_mount(void);
+/* Returns 0, or -errno if it stayed busy. */
+int lower_unmount(bool detached);
+int lower_fill(void);
+/* Tried for as long as it is busy, up to the limit. */
+int unmount_wait(const char *path);
+
+/* round.c */
+
+void configure(uint64_t seed, unsigned int ops);
+__attribute__((noreturn)) void run_round(void);
+
+/* operator.c */
+
+/* Until the clients have ended */
+void operate(pid_t server, unsigned int *gone);
+bool reap(pid_t pid, int64_t limit);
+void thaw(void);
+
+/* client.c */
+
+void __attribute__((noreturn)) client(unsigned int nr);
+
+/* server.c */
+
+void __attribute__((noreturn)) server(int dev);
+
+#endif /* SHAKE_H */
