@@ -26,8 +26,8 @@ check-packages: ## the packages of make deb and make kernel, in guests: apt inst
 	@tools/vm/packages
 compare: ## what mainline's passthrough of 6.12 lacks: a table, with the command that shows each row on two kernels
 	@tools/vm/compare
-soak: ## the model test for longer: make soak OPS=10000000 LOWER=xfs KERNEL=debug SEED=1
-	@tools/vm/soak $(if $(OPS),--ops "$(OPS)") $(if $(LOWER),--lower "$(LOWER)") \
+soak: ## the model test for longer: make soak OPS=10000000 LOWER=xfs KERNEL=debug SEED=1; the fuzzer: FUZZ=1000000
+	@tools/vm/soak $(if $(OPS),--ops "$(OPS)") $(if $(FUZZ),--fuzz "$(FUZZ)") $(if $(LOWER),--lower "$(LOWER)") \
 		$(if $(KERNEL),--kernel "$(KERNEL)") $(if $(SEED),--seed "$(SEED)")
 shell: ## an interactive guest with everything in place
 	@tools/vm/run --shell
