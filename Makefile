@@ -24,6 +24,8 @@ check-fixes: ## the fixes for mainline's own passthrough of 6.12, on two kernels
 	@tools/vm/fixes
 check-packages: ## the packages of make deb and make kernel, in guests: apt installs them, they boot, files pass through
 	@tools/vm/packages
+check-daemons: ## smoke tests of Debian 12's FUSE daemons on the stock kernel
+	@tools/vm/daemons
 compare: ## what mainline's passthrough of 6.12 lacks: a table, with the command that shows each row on two kernels
 	@tools/vm/compare
 soak: ## the model test for longer: make soak OPS=10000000 LOWER=xfs KERNEL=debug SEED=1; the fuzzer: FUZZ=1000000
