@@ -24,7 +24,7 @@ check-fixes: ## the fixes for mainline's own passthrough of 6.12, on two kernels
 	@tools/vm/fixes
 check-packages: ## the packages of make deb and make kernel, in guests: apt installs them, they boot, files pass through
 	@tools/vm/packages
-check-daemons: ## smoke tests of Debian 12's FUSE daemons on the stock kernel
+check-daemons: ## Debian 12's FUSE daemons on the stock kernel, and fuse-overlayfs with passthrough
 	@tools/vm/daemons
 compare: ## what mainline's passthrough of 6.12 lacks: a table, with the command that shows each row on two kernels
 	@tools/vm/compare
@@ -53,6 +53,8 @@ kernel: ## Debian packages of Linux 6.12 with the series, in build/kernel-packag
 	@tools/series/kernel $(if $(FLAVOUR),--flavour "$(FLAVOUR)") $(if $(CONFIG),--config "$(CONFIG)")
 libfuse: ## Debian 12's libfuse with the passthrough patches in build/libfuse/
 	@tools/fuse/build-libfuse
+fuse-overlayfs: ## passthrough for Debian 12's fuse-overlayfs, in build/fuse-overlayfs/
+	@tools/fuse/build-fuse-overlayfs
 daemon: ## passthroughfs in build/fuse/
 	@tools/fuse/build
 deb: ## Debian 12's packages in build/deb/: fuse-passthrough-dkms, libfuse3-3, libfuse3-dev, fuse3, passthroughfs
