@@ -501,8 +501,8 @@ static int nowait_error(struct outside *o)
 	struct iovec iov = { &(char){ 0 }, 1 };
 
 	if (preadv2(o->lower, &iov, 1, 0, RWF_NOWAIT) < 0 && errno == EOPNOTSUPP)
-		return EOPNOTSUPP;
-	return EAGAIN;
+		return -EOPNOTSUPP;
+	return -EAGAIN;
 }
 
 /*
@@ -591,9 +591,9 @@ static void use_buffers(FIXTURE_DATA(rootless) *self, struct fuse_server *s,
 	map = untouched(s, "f", MAP_SHARED);
 	if (!NEED(map != MAP_FAILED))
 		return;
-	fails(self, o, o->fd, NOWAIT, map, nowait_error(o));
+	fails(self, o, o->fd, NOWAIT, map, -nowait_error(o));
 	if (o->direct >= 0)
-		fails(self, o, o->direct, NOWAIT, map, nowait_error(o));
+		fails(self, o, o->direct, NOWAIT, map, -nowait_error(o));
 	munmap(map, MAPLEN);
 	/* The address range is unmapped now. */
 	for (i = 0; i < ARRAY_SIZE(calls); i++) {
