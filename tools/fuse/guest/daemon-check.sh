@@ -5,16 +5,23 @@
 
 done_well='yes: a file was attached, written and read without a request'
 
+# left: print what the check could leave behind
+left() {
+	cat /proc/self/mounts
+	ls -AR /tmp
+	ls -AR /lower/check* || true
+}
+
 # checks STATUS COMMAND...: run the check with that result; what it says is in $said; it leaves no mount and no file
 checks() {
 	local want=$1 status=0 before
 	shift
-	before=$(cat /proc/self/mounts && ls -AR /tmp /lower/check*)
+	before=$(left)
 	said=$("$@" 2>&1) || status=$?
 	echo "$said"
 	same $status "$want"
 	[ "$(wc -l <<<"$said")" -le 24 ]
-	same "$(cat /proc/self/mounts && ls -AR /tmp /lower/check*)" "$before"
+	same "$(left)" "$before"
 }
 
 # says LINE...: the check said these lines, which are regular expressions
