@@ -209,6 +209,36 @@ TEST_F_TIMEOUT(inode_file, lseek_and_cache, IO_TIMEOUT)
 	close(cached);
 }
 
+/*
+ * SEEK_END finds the end of what a cached writer has just written, and of what
+ * was written or truncated below, without a request for attributes.
+ */
+TEST_F_TIMEOUT(inode_file, lseek_end, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	unsigned long asked;
+	int cached;
+
+	ASSERT_EQ(0, inode_detach(s, "f"));
+	s->attach_in = 0;
+	cached = fs_open(s, OPEN_CACHED, "f", O_RDWR);
+	ASSERT_LE(0, cached);
+	ASSERT_EQ(0, inode_attach(s, "f", OP(GETATTR) | OP(LSEEK)));
+	asked = fuse_server_count(s, FUSE_GETATTR);
+	EXPECT_EQ(LEN, lseek(self->fd, 0, SEEK_END));
+	ASSERT_EQ(PAGE, pwrite(cached, self->buf, PAGE, LEN));
+	EXPECT_EQ(LEN + PAGE - 1, lseek(self->fd, -1, SEEK_END));
+	ASSERT_EQ(PAGE, pwrite(self->lower, self->buf, PAGE, LEN + PAGE));
+	EXPECT_EQ(LEN + 2 * PAGE, lseek(self->fd, 0, SEEK_END));
+	EXPECT_EQ(LEN + 2 * PAGE, lseek(self->fd, 0, SEEK_CUR));
+	ASSERT_EQ(0, ftruncate(self->lower, 100));
+	EXPECT_EQ(100, lseek(self->fd, 0, SEEK_END));
+	EXPECT_EQ(-1, lseek(self->fd, -101, SEEK_END));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(asked, fuse_server_count(s, FUSE_GETATTR));
+	close(cached);
+}
+
 /* Opens that have no lower file ask, with their own handle. */
 TEST_F_TIMEOUT(inode_file, plain_open_asks, IO_TIMEOUT)
 {
