@@ -205,6 +205,31 @@ TEST_F_TIMEOUT(mixed, append_after_cached, IO_TIMEOUT)
 	EXPECT_EQ(-1, pattern_differs(self->buf, 50, LEN + 200, 4));
 }
 
+/*
+ * A cached mapping reaches data that passthrough has written beyond the end,
+ * without a stat in between.
+ */
+TEST_F_TIMEOUT(mixed, mapping_beyond_end, IO_TIMEOUT)
+{
+	char *p = mmap(NULL, LEN + PAGE, PROT_READ, MAP_SHARED, self->cached, 0);
+	char in[PAGE];
+	int fds[2];
+
+	ASSERT_NE(MAP_FAILED, p);
+	ASSERT_EQ(0, pipe2(fds, O_CLOEXEC));
+	pattern(self->buf, PAGE, LEN, 2);
+	EXPECT_EQ(0, SERVER_IO(&self->s, ({
+		ASSERT_EQ(PAGE, pwrite(self->pass, self->buf, PAGE, LEN));
+	})));
+	/* Beyond the end this is EFAULT. */
+	ASSERT_EQ(PAGE, write(fds[1], p + LEN, PAGE));
+	ASSERT_EQ(PAGE, read(fds[0], in, PAGE));
+	EXPECT_EQ(-1, pattern_differs(in, PAGE, LEN, 2));
+	close(fds[0]);
+	close(fds[1]);
+	munmap(p, LEN + PAGE);
+}
+
 /* A cached write far beyond the end leaves a hole that passthrough reads as zeros. */
 TEST_F_TIMEOUT(mixed, hole_by_cached, IO_TIMEOUT)
 {
