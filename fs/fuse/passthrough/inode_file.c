@@ -90,6 +90,8 @@ static long try_fallocate(struct fuse_file *ff, int mode, loff_t offset,
 	err = lower->f_op->fallocate(lower, mode, offset, len);
 	if (!err)
 		fsnotify_modify(lower);
+	else if (err == LOWER_FROZEN)
+		err = -EIO;
 	sb_end_write(sb);
 revert:
 	fuse_lower_revert(old);

@@ -53,8 +53,9 @@ static noinline bool same_owner(struct inode *inode,
  * @lp: its lower path
  * @lower: the lower inode
  *
- * The owner of the FUSE inode has a mapping.  If the lower inode has the same
- * owner, and its mount is not idmapped, no mapping has to be looked up.
+ * The owner of the FUSE inode has a mapping or is invalid.  If the lower inode
+ * has the same owner, and its mount is not idmapped, no mapping has to be looked
+ * up.
  *
  * Return: true if they are equal
  */

@@ -83,8 +83,8 @@ enum fuse_lower_lock {
 
 /*
  * Result of a call that only tries to take lower freeze protection, if the
- * lower file system is frozen.  It is not an errno that is in use: a lower file
- * may return any of those.
+ * lower file system is frozen.  It is not an errno that is in use; a lower file
+ * that returns it all the same fails with EIO.
  */
 #define LOWER_FROZEN	(-MAX_ERRNO)
 

@@ -81,7 +81,8 @@ static noinline void failed_write(struct inode *inode,
 				  const struct kiocb *kiocb, ssize_t ret,
 				  enum fuse_lower_lock held)
 {
-	if (ret && ret != -EAGAIN && ret != -EIOCBQUEUED && ret != LOWER_FROZEN)
+	if (ret && ret != -EAGAIN && ret != -EOPNOTSUPP &&
+	    ret != -EIOCBQUEUED && ret != LOWER_FROZEN)
 		fuse_lower_end_write(inode, kiocb->ki_filp, 0, LLONG_MAX,
 				     held);
 }
@@ -107,14 +108,16 @@ static __always_inline ssize_t write_unfrozen(struct kiocb *kiocb,
 		__sb_writers_acquired(sb, SB_FREEZE_WRITE);
 	if (ret > 0)
 		fsnotify_modify(lower);
+	else if (unlikely(ret == LOWER_FROZEN))
+		ret = -EIO;
 	sb_end_write(sb);
 	return ret;
 }
 
 /*
  * vfs_iocb_iter_write() waits for freeze protection since Linux 6.8, hence not
- * used.  The checks come before freeze protection: fsnotify may ask a task that
- * waits for a thaw.  The attach has checked that the lower file has write_iter.
+ * used.  The checks come before freeze protection, as fsnotify of newer kernels
+ * asserts.  The attach has checked that the lower file has write_iter.
  */
 static __always_inline ssize_t write_as(const struct cred *cred,
 					struct kiocb *kiocb,
