@@ -41,7 +41,10 @@ static inline struct posix_acl *fuse_lower_get_acl(const struct path *path,
 	return get_acl(d_inode(path->dentry), type);
 }
 
-/* overlayfs sets ACLs as extended attributes: it has no ->set_acl. */
+/*
+ * overlayfs and 9p have ->get_acl, and set ACLs as extended attributes.  LSMs
+ * are asked here as there.
+ */
 static inline int fuse_lower_set_acl_xattr(const struct path *path, int type,
 					   const struct posix_acl *acl)
 {
@@ -52,18 +55,19 @@ static inline int fuse_lower_set_acl_xattr(const struct path *path, int type,
 	int err;
 
 	if (!acl) {
-		err = __vfs_removexattr(mnt_user_ns(path->mnt), path->dentry, name);
+		err = __vfs_removexattr_locked(mnt_user_ns(path->mnt),
+					       path->dentry, name, NULL);
 		return err == -ENODATA ? 0 : err;
 	}
 
-	value = kmalloc(size, GFP_KERNEL);
+	value = kvmalloc(size, GFP_KERNEL);
 	if (!value)
 		return -ENOMEM;
 	err = posix_acl_to_xattr(&init_user_ns, acl, value, size);
 	if (err >= 0)
-		err = __vfs_setxattr(mnt_user_ns(path->mnt), path->dentry,
-				     d_inode(path->dentry), name, value, size, 0);
-	kfree(value);
+		err = __vfs_setxattr_locked(mnt_user_ns(path->mnt), path->dentry,
+					    name, value, size, 0, NULL);
+	kvfree(value);
 	return err;
 }
 
@@ -72,7 +76,7 @@ static inline int fuse_lower_set_acl(const struct path *path, int type,
 {
 	struct inode *inode = d_inode(path->dentry);
 
-	if (IS_POSIXACL(inode) && !inode->i_op->set_acl)
+	if (IS_POSIXACL(inode) && inode->i_op->get_acl && !inode->i_op->set_acl)
 		return fuse_lower_set_acl_xattr(path, type, acl);
 	return set_posix_acl(mnt_user_ns(path->mnt), inode, type, acl);
 }
