@@ -9,7 +9,7 @@
 
 #define LEN	10000
 
-/* The numbers and layouts are those that servers are built with. */
+/* Servers are built with these numbers and layouts. */
 TEST(layout)
 {
 	struct fuse_passthrough_out out;

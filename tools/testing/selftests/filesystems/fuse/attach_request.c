@@ -301,7 +301,7 @@ TEST_F_TIMEOUT(attach_request, cloned_device, IO_TIMEOUT)
 		EXPECT_TRUE(reads_pattern(&self->s, fd, LEN, 2, true));
 		close(fd);
 		fuse_server_wait(&self->s, FUSE_RELEASE, i + 1);
-		/* The thread then reads at the device that was asked before. */
+		/* The thread then reads from the device that did the last attach. */
 		statfs(self->s.mnt, &st);
 	}
 	EXPECT_EQ(0, server_io(&self->s));

@@ -38,7 +38,7 @@ static void become(uid_t euid)
 	syscall(SYS_setresuid, -1, euid, -1);
 }
 
-/* Root opens and replies; the test chooses who attaches. */
+/* Root opens and replies; the test chooses the task that attaches. */
 static bool attach_as(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	FIXTURE_DATA(creds) *self = s->arg;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The ABI of attaching a lower file to an inode: layout, which files, by nodeid,
- * what makes no sense, errors.
+ * The ABI of attaching a lower file to an inode: layout, lower files that are
+ * accepted, attaches by nodeid, senseless arguments, errors.
  */
 #define _GNU_SOURCE
 #include <stddef.h>
@@ -13,7 +13,7 @@
 #define LEN	10000
 #define GET	OP(GETATTR)
 
-/* The number and the layout are those that servers are built with. */
+/* Servers are built with this number and this layout. */
 TEST(layout)
 {
 	struct fuse_passthrough_inode in;
@@ -56,7 +56,7 @@ FIXTURE_SETUP(inode_abi)
 FIXTURE_TEARDOWN(inode_abi)
 {
 	fuse_server_stop(&self->s);
-	/* Nothing is left, whatever the test did. */
+	/* No test leaves a reference to the lower file system. */
 	EXPECT_TRUE(own_fs_free(&self->fs));
 	own_fs_end(&self->fs);
 }
@@ -91,7 +91,7 @@ static int device_path(struct fuse_server *s)
 	return open("/dev/zero", O_PATH);
 }
 
-/* The mount itself, asked without a request. */
+/* The mount itself; an O_PATH open of it sends no request. */
 static int on_fuse(struct fuse_server *s)
 {
 	return open(s->mnt, O_PATH);
@@ -125,8 +125,9 @@ static const struct trial refused[] = {
 };
 
 /*
- * Each row of errors that is about the request or the lower file; a refusal changes
- * nothing: stats ask as before, and what is fit is attached to the next answer.
+ * Each row of the table of errors that concerns the request or the lower
+ * file.  A refused attach changes nothing: a stat still sends GETATTR, and the
+ * next answer can attach a valid lower file.
  */
 TEST_F_TIMEOUT(inode_abi, refused, IO_TIMEOUT)
 {
@@ -176,7 +177,10 @@ TEST_F_TIMEOUT(inode_abi, refused_by_nodeid, IO_TIMEOUT)
 	EXPECT_EQ(1, stat_costs(&self->s, "f", FUSE_GETATTR));
 }
 
-/* Files that are made up as they are read are refused, whatever their file system says. */
+/*
+ * Files whose contents are generated at each read are refused, even if their
+ * file system has no flag for this.
+ */
 TEST_F_TIMEOUT(inode_abi, pseudo, IO_TIMEOUT)
 {
 	const struct { const char *what; int fd; } files[] = {
@@ -195,7 +199,7 @@ TEST_F_TIMEOUT(inode_abi, pseudo, IO_TIMEOUT)
 	}
 }
 
-/* Any descriptor of a file, a directory or a symlink will do; its access mode says nothing. */
+/* Any descriptor of a file, a directory or a symlink is accepted, whatever its access mode. */
 TEST_F_TIMEOUT(inode_abi, descriptors, IO_TIMEOUT)
 {
 	static const struct { const char *name; int (*lower)(struct fuse_server *s); } c[] = {
@@ -221,7 +225,7 @@ TEST_F_TIMEOUT(inode_abi, descriptors, IO_TIMEOUT)
 	}
 }
 
-/* A file that has no write operation has attributes. */
+/* A lower file without a write operation can have GETATTR attached. */
 TEST_F_TIMEOUT(inode_abi, read_only, IO_TIMEOUT)
 {
 	int fd = squashfs_file(O_RDONLY);
@@ -248,7 +252,7 @@ static bool try_bad_pointers(struct fuse_server *s, const struct fuse_in_header 
 	return false;
 }
 
-/* An argument that cannot be read in whole is EFAULT. */
+/* An argument that cannot be read completely is EFAULT. */
 TEST_F_TIMEOUT(inode_abi, bad_pointer, IO_TIMEOUT)
 {
 	self->s.request = try_bad_pointers;
@@ -282,7 +286,7 @@ static bool try_numbers(struct fuse_server *s, const struct fuse_in_header *in)
 	return false;
 }
 
-/* Near misses of the number are unknown: ENOTTY. */
+/* Ioctl numbers close to the right one are ENOTTY. */
 TEST_F_TIMEOUT(inode_abi, other_numbers, IO_TIMEOUT)
 {
 	self->s.request = try_numbers;
@@ -290,7 +294,7 @@ TEST_F_TIMEOUT(inode_abi, other_numbers, IO_TIMEOUT)
 	EXPECT_EQ(ENOTTY, self->a.got);
 }
 
-/* Sets that make no sense, whatever the inode. */
+/* Sets of operations that contradict each other or the flags are EINVAL. */
 TEST_F_TIMEOUT(inode_abi, senseless_sets, IO_TIMEOUT)
 {
 	static const struct { const char *name; uint64_t ops; uint32_t flags; } c[] = {
@@ -322,7 +326,10 @@ TEST_F_TIMEOUT(inode_abi, senseless_sets, IO_TIMEOUT)
 	EXPECT_EQ(0, inodes_attached(&self->s));
 }
 
-/* By nodeid an inode takes one lower file, of its type; EBUSY, EINVAL. */
+/*
+ * By nodeid an inode takes one lower file: a second one is EBUSY, a file of
+ * another type EINVAL.
+ */
 TEST_F_TIMEOUT(inode_abi, by_nodeid, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -349,7 +356,7 @@ TEST_F_TIMEOUT(inode_abi, by_nodeid, IO_TIMEOUT)
 	EXPECT_EQ(LEN / 2, st.st_size);
 }
 
-/* The root is attached by nodeid, as any other. */
+/* The root is attached and detached by nodeid like any other inode. */
 TEST_F_TIMEOUT(inode_abi, root, IO_TIMEOUT)
 {
 	EXPECT_EQ(1, stat_costs(&self->s, ".", FUSE_GETATTR));
@@ -360,7 +367,7 @@ TEST_F_TIMEOUT(inode_abi, root, IO_TIMEOUT)
 	EXPECT_LT(0, stat_costs(&self->s, ".", FUSE_GETATTR));
 }
 
-/* A detach says nothing of operations, and names no request. */
+/* A detach that names operations, flags or a request is EINVAL and detaches nothing. */
 TEST_F_TIMEOUT(inode_abi, senseless_detach, IO_TIMEOUT)
 {
 	struct fuse_passthrough_inode in = { .fd = -1 };
@@ -380,7 +387,10 @@ TEST_F_TIMEOUT(inode_abi, senseless_detach, IO_TIMEOUT)
 	EXPECT_EQ(0, stat_costs(&self->s, "f", FUSE_GETATTR));
 }
 
-/* ENOENT: an inode that the kernel does not know, or no more; nothing to detach. */
+/*
+ * ENOENT is returned for an unknown or forgotten inode, and for a detach of an
+ * inode, or of all inodes, without a lower file.
+ */
 TEST_F_TIMEOUT(inode_abi, no_such_inode, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -404,7 +414,10 @@ TEST_F_TIMEOUT(inode_abi, no_such_inode, IO_TIMEOUT)
 	EXPECT_EQ(ENOENT, inode_attach(s, "f", GET));
 }
 
-/* A device attaches to inodes of its own connection, and without one to none. */
+/*
+ * A device attaches only to inodes of its own connection.  A device without a
+ * connection is EPERM.
+ */
 TEST_F_TIMEOUT(inode_abi, other_connections, IO_TIMEOUT)
 {
 	struct fuse_passthrough_inode in = { .ops = GET };
@@ -412,7 +425,7 @@ TEST_F_TIMEOUT(inode_abi, other_connections, IO_TIMEOUT)
 	struct stat st;
 	int dev;
 
-	/* A /dev/fuse that belongs to no connection. */
+	/* This /dev/fuse belongs to no connection. */
 	dev = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, dev);
 	in.nodeid = FUSE_ROOT_ID;
@@ -420,7 +433,7 @@ TEST_F_TIMEOUT(inode_abi, other_connections, IO_TIMEOUT)
 	EXPECT_EQ(EPERM, inode_ioctl(dev, &in));
 	close(dev);
 
-	/* Another connection has inodes of its own. */
+	/* Another connection has different inodes. */
 	ASSERT_EQ(0, fuse_server_start(&s2));
 	ASSERT_EQ(0, stat(s2.mnt, &st));
 	ASSERT_EQ(0, lookup(&self->s, "f"));
@@ -440,7 +453,10 @@ static void init_without(struct fuse_server *s, struct fuse_init_out *out)
 	out->flags2 &= ~(FUSE_PASSTHROUGH >> 32);
 }
 
-/* EPERM where passthrough was not negotiated; default_permissions is no condition. */
+/*
+ * Without FUSE_PASSTHROUGH each call is EPERM.  GETATTR alone does not require
+ * default_permissions.
+ */
 TEST_F_TIMEOUT(inode_abi, negotiated, IO_TIMEOUT)
 {
 	struct fuse_server s[2] = {

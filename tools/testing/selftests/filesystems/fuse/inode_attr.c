@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Attributes of an inode that has GETATTR attached: those of the lower file at each
- * stat, without a request.
+ * Attributes of an inode with GETATTR attached: each stat returns those of the
+ * lower file, without a request.
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -46,7 +46,7 @@ static bool same_stat(const struct stat *a, const struct stat *b)
 		same_time(a->st_ctim, b->st_ctim);
 }
 
-/* A stat, however it is made, gives what the lower file has, but for ino and dev. */
+/* Every kind of stat returns the lower file's attributes, except st_ino and st_dev. */
 static bool stat_is_lower(struct fuse_server *s, const char *name)
 {
 	static const int flags[] = {
@@ -77,8 +77,8 @@ static bool stat_is_lower(struct fuse_server *s, const char *name)
 }
 
 /*
- * Files, directories and symlinks have the attributes of the lower one without a
- * request; inode and device number stay FUSE's.
+ * Files, directories and symlinks have the attributes of the lower file without
+ * a request.  Inode and device number remain those of FUSE.
  */
 TEST_F_TIMEOUT(inode_attr, each_type, IO_TIMEOUT)
 {
@@ -91,7 +91,7 @@ TEST_F_TIMEOUT(inode_attr, each_type, IO_TIMEOUT)
 	}
 }
 
-/* Whatever changes below is in the next stat. */
+/* The next stat shows each change of the lower file. */
 TEST_F_TIMEOUT(inode_attr, changed_below, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -123,7 +123,7 @@ TEST_F_TIMEOUT(inode_attr, changed_below, IO_TIMEOUT)
 	EXPECT_TRUE(stat_is_lower(s, "l"));
 }
 
-/* Writes through the mount, of any kind of open, are in the next fstat. */
+/* The next fstat shows a write through the mount, by any kind of open. */
 TEST_F_TIMEOUT(inode_attr, written_through, IO_TIMEOUT)
 {
 	enum fuse_server_open how;
@@ -145,7 +145,7 @@ TEST_F_TIMEOUT(inode_attr, written_through, IO_TIMEOUT)
 	}
 }
 
-/* So are stores to a mapping, before anything writes them back. */
+/* The next fstat shows a store to a mapping too, before writeback. */
 TEST_F_TIMEOUT(inode_attr, mapped_stores, IO_TIMEOUT)
 {
 	enum fuse_server_open how;
@@ -174,8 +174,8 @@ TEST_F_TIMEOUT(inode_attr, mapped_stores, IO_TIMEOUT)
 }
 
 /*
- * What FUSE's page cache has of a write is written back before the stat, so that
- * the stat is of a file that has it.
+ * Dirty pages in FUSE's page cache are written back before the stat reads the
+ * attributes of the lower file.
  */
 TEST_F_TIMEOUT(inode_attr, dirty_pages, IO_TIMEOUT)
 {
@@ -203,7 +203,7 @@ TEST_F_TIMEOUT(inode_attr, dirty_pages, IO_TIMEOUT)
 	close(fd);
 }
 
-/* A size that a stat has seen is the size of reads, seeks and mappings as well. */
+/* Reads, lseek and mappings use the size that a stat has returned. */
 TEST_F_TIMEOUT(inode_attr, size_moves, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -212,7 +212,7 @@ TEST_F_TIMEOUT(inode_attr, size_moves, IO_TIMEOUT)
 	int low = lower_open(s, "f", O_RDWR);
 
 	ASSERT_LE(0, fd);
-	/* All of it is cached. */
+	/* Cache the whole file. */
 	ASSERT_EQ(LEN, pread(fd, self->buf, 2 * LEN, 0));
 
 	ASSERT_EQ(0, truncate(path, 100));
@@ -221,7 +221,7 @@ TEST_F_TIMEOUT(inode_attr, size_moves, IO_TIMEOUT)
 	EXPECT_EQ(100, pread(fd, self->buf, LEN, 0));
 	EXPECT_EQ(0, pread(fd, self->buf, LEN, PAGE));
 
-	/* What had been there does not come back. */
+	/* Truncated data does not reappear. */
 	ASSERT_EQ(0, truncate(path, LEN));
 	ASSERT_EQ(LEN, size_of(fd));
 	ASSERT_EQ(LEN, pread(fd, self->buf, 2 * LEN, 0));
@@ -239,7 +239,7 @@ TEST_F_TIMEOUT(inode_attr, size_moves, IO_TIMEOUT)
 	free(path);
 }
 
-/* A cached append, one below and another cached one, with stats between: none is lost. */
+/* Cached appends and appends to the lower file, with a stat after each, lose no data. */
 TEST_F_TIMEOUT(inode_attr, appends, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -262,7 +262,7 @@ TEST_F_TIMEOUT(inode_attr, appends, IO_TIMEOUT)
 	close(low);
 }
 
-/* Attributes that are none of the lower file's, in every answer that has some. */
+/* Put wrong attributes into every answer that has attributes. */
 static bool lie(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	struct fuse_attr a = {
@@ -295,7 +295,7 @@ TEST_F_TIMEOUT(inode_attr, answers_ignored, IO_TIMEOUT)
 	ASSERT_EQ(0, forget_dentry(s, "f"));
 	lookups = fuse_server_count(s, FUSE_LOOKUP);
 	s->request = lie;
-	/* Before a stat could put anything right. */
+	/* access() comes first: a stat would correct the attributes. */
 	ASSERT_EQ(0, access(fuse_path(s, "f"), F_OK));
 	EXPECT_LT(lookups, fuse_server_count(s, FUSE_LOOKUP));
 	EXPECT_EQ(LEN, lseek(fd, 0, SEEK_END));
@@ -305,7 +305,7 @@ TEST_F_TIMEOUT(inode_attr, answers_ignored, IO_TIMEOUT)
 	EXPECT_EQ(LEN, pread(fd, self->buf, 2 * LEN, 0));
 	EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_RDONLY));
 
-	/* The server does nothing, and says that it has. */
+	/* The server does not execute the SETATTR, but answers with success. */
 	EXPECT_EQ(0, fchmod(fd, 0644));
 	EXPECT_EQ(LEN, lseek(fd, 0, SEEK_END));
 	EXPECT_EQ(LEN, pread(fd, self->buf, 2 * LEN, 0));
@@ -315,7 +315,7 @@ TEST_F_TIMEOUT(inode_attr, answers_ignored, IO_TIMEOUT)
 	close(fd);
 }
 
-/* A detached inode is asked about, and nothing of before is left. */
+/* A stat of a detached inode sends GETATTR and shows the server's attributes. */
 TEST_F_TIMEOUT(inode_attr, detached, IO_TIMEOUT)
 {
 	struct stat st;
@@ -327,15 +327,15 @@ TEST_F_TIMEOUT(inode_attr, detached, IO_TIMEOUT)
 	EXPECT_EQ(0600, st.st_mode & 07777);
 	EXPECT_EQ(LEN, st.st_size);
 	EXPECT_EQ(self->asked + 1, fuse_server_count(&self->s, FUSE_GETATTR));
-	/* The answer has attached again. */
+	/* The answer has attached the lower file again. */
 	EXPECT_EQ(5, inodes_attached(&self->s));
 	EXPECT_TRUE(stat_is_lower(&self->s, "f"));
 	self->asked++;
 }
 
 /*
- * A stat that sees no link left detaches the inode, though it is open, as a path
- * or as a working directory in use; later stats ask.
+ * A stat that finds no link left detaches the inode, even if the inode is open,
+ * by O_PATH too, or is a working directory.  Later stats send GETATTR.
  */
 TEST_F_TIMEOUT(inode_attr, no_link, IO_TIMEOUT)
 {
@@ -373,7 +373,7 @@ TEST_F_TIMEOUT(inode_attr, no_link, IO_TIMEOUT)
 	ASSERT_EQ(0, chdir("/"));
 }
 
-/* The blocks of a file that was removed below are free once a stat has seen that. */
+/* The blocks of an unlinked lower file are free once a stat has seen that it has no link. */
 TEST_F_TIMEOUT(inode_attr, no_link_frees, IO_TIMEOUT)
 {
 	struct own_fs fs;
@@ -397,8 +397,8 @@ TEST_F_TIMEOUT(inode_attr, no_link_frees, IO_TIMEOUT)
 }
 
 /*
- * After an abort, and after the last device was closed, attached inodes answer
- * ENOTCONN, to stats and to permission checks.
+ * After an abort, and after the close of the last device, stats and permission
+ * checks of attached inodes are ENOTCONN.
  */
 TEST_F_TIMEOUT(inode_attr, not_connected, IO_TIMEOUT)
 {
@@ -428,7 +428,7 @@ TEST_F_TIMEOUT(inode_attr, not_connected, IO_TIMEOUT)
 	errno = 0;
 	EXPECT_EQ(-1, stat(fuse_path(s, "d"), &st));
 	EXPECT_EQ(ENOTCONN, errno);
-	/* Nothing was cached that might be told instead. */
+	/* The kernel has no cached attributes to return instead. */
 	errno = 0;
 	EXPECT_EQ(-1, statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC,
 			    STATX_BASIC_STATS, &stx));
@@ -436,7 +436,7 @@ TEST_F_TIMEOUT(inode_attr, not_connected, IO_TIMEOUT)
 	EXPECT_EQ(ENOTCONN, access_by(s, "f", USER, R_OK));
 	EXPECT_EQ(ENOTCONN, access_by(s, "d/g", USER, R_OK));
 
-	/* The open file goes on. */
+	/* I/O on the open file still works. */
 	EXPECT_EQ(PAGE, pread(fd, self->buf, PAGE, 0));
 	EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, 0, 1));
 	close(fd);
@@ -461,7 +461,7 @@ static void write_100(void *arg)
 		abort();
 }
 
-/* A cached write, by servers of the test's own */
+/* A cached write; each test starts its own servers. */
 FIXTURE(inode_page) {
 	struct cached_write w;
 };
@@ -484,9 +484,9 @@ static void stat_f(void *arg)
 }
 
 /*
- * A stat that finds another mtime, or another size, does not drop the page of a
- * cached writer whose WRITE is in flight: read again, it would lack the writer's
- * data for good.
+ * A stat that finds another mtime or another size does not drop the page of a
+ * cached writer whose WRITE is in flight: a page read again would lack the
+ * writer's data for good.
  */
 TEST_F_TIMEOUT(inode_page, page_of_write, IO_TIMEOUT)
 {
@@ -495,7 +495,7 @@ TEST_F_TIMEOUT(inode_page, page_of_write, IO_TIMEOUT)
 	int i;
 
 	for (i = 0; i < 2; i++) {
-		/* With this, another mtime drops pages. */
+		/* With this flag, another mtime drops pages. */
 		struct fuse_server s = { .init = i ? NULL : init_auto_inval };
 
 		ASSERT_EQ(0, fuse_server_start(&s));
@@ -514,7 +514,7 @@ TEST_F_TIMEOUT(inode_page, page_of_write, IO_TIMEOUT)
 		fuse_server_wait_held(&s, 1);
 		make_old(&s, "f");
 		ASSERT_EQ(0, truncate(lower_path(&s, "f"), LEN + i));
-		/* It may wait for the writer, or not. */
+		/* The stat may wait for the writer or not. */
 		blocker_start(&b, stat_f, &s);
 		EXPECT_EQ(-1, pattern_differs(map, 100, 0, 2)) TH_LOG("case %d", i);
 		fuse_server_release(&s);

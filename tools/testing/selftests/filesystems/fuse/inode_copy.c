@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * COPY_FILE_RANGE attached: copies and clones between opens that have lower files
- * are the lower file system's, where both inodes have the bit.
+ * COPY_FILE_RANGE attached to both inodes: the lower file system does copies
+ * and clones between opens that have lower files.
  */
 #define _GNU_SOURCE
 #include <linux/fs.h>
@@ -59,7 +59,7 @@ static ssize_t copy(int from, loff_t in, int to, loff_t out, size_t len)
 	return copy_file_range(from, &in, to, &out, len, 0);
 }
 
-/* A copy is made below, into the middle and beyond the end, and nobody is asked. */
+/* A copy into the middle and beyond the end is made below, without a request. */
 TEST_F_TIMEOUT(inode_copy, copies, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -71,7 +71,7 @@ TEST_F_TIMEOUT(inode_copy, copies, IO_TIMEOUT)
 	EXPECT_EQ(LEN + 100, lseek(self->to, 0, SEEK_END));
 	ASSERT_EQ(100, pread(self->to, self->buf, 200, LEN));
 	EXPECT_EQ(-1, pattern_differs(self->buf, 100, 10, 1));
-	/* No further than the source goes. */
+	/* A copy ends at the end of the source. */
 	EXPECT_EQ(50, copy(self->from, LEN - 50, self->to, 0, LEN));
 	EXPECT_EQ(0, copy(self->from, LEN, self->to, 0, LEN));
 	EXPECT_EQ(-1, copy(self->to, 0, self->to, 10, 100));
@@ -79,7 +79,10 @@ TEST_F_TIMEOUT(inode_copy, copies, IO_TIMEOUT)
 	EXPECT_EQ(self->requests, fuse_server_requests(s));
 }
 
-/* Cached data of the source is copied, cached data of the destination is dropped. */
+/*
+ * A copy takes cached data of the source into account, and drops cached data of
+ * the destination.
+ */
 TEST_F_TIMEOUT(inode_copy, caches, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -111,7 +114,10 @@ TEST_F_TIMEOUT(inode_copy, caches, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(s, "f", 3 * PAGE, LEN - 3 * PAGE, 3));
 }
 
-/* The server is asked where one of the opens has no lower file, or one inode no bit. */
+/*
+ * If one open has no lower file, or one inode has no COPY_FILE_RANGE attached,
+ * the copy is a request.
+ */
 TEST_F_TIMEOUT(inode_copy, asks, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -153,7 +159,7 @@ static int copy_all(int from, int to)
 	return copy(from, 0, to, 0, BLOCK) == BLOCK ? 0 : errno;
 }
 
-/* setuid and setgid bits fall by a copy and by a clone as on the lower file system. */
+/* Copies and clones drop setuid and setgid bits as on the lower file system. */
 TEST_F_TIMEOUT(inode_copy, takes_bits, IO_TIMEOUT)
 {
 	static int (*const ways[])(int, int) = { copy_all, clone_file, clone_range };
@@ -186,7 +192,7 @@ TEST_F_TIMEOUT(inode_copy, takes_bits, IO_TIMEOUT)
 	EXPECT_EQ(0, fuse_server_count(s, FUSE_SETATTR));
 }
 
-/* A clone is made below, or refused as it is there, and nobody is asked. */
+/* A clone succeeds or fails as on the lower file system, without a request. */
 TEST_F_TIMEOUT(inode_copy, clones, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * OPENDIR, READDIR and FSYNCDIR attached: the kernel opens and lists the lower
- * directory itself, by the rights of both the client and the server.
+ * directory itself, with the permissions of both the client and the server.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -53,7 +53,7 @@ static int open_d(struct fuse_server *s)
 	return open(fuse_path(s, "d"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
-/* Both directories have the same entries, in the same order. */
+/* Do both directories list the same entries, in the same order? */
 static bool same_entries(DIR *a, DIR *b, unsigned int *nr)
 {
 	struct dirent *x, *y;
@@ -70,7 +70,10 @@ static bool same_entries(DIR *a, DIR *b, unsigned int *nr)
 	return false;
 }
 
-/* The entries are those of the lower directory as they are, from open to close unasked. */
+/*
+ * A listing has exactly the entries of the lower directory; open, listing and
+ * close send no request.
+ */
 TEST_F_TIMEOUT(inode_dir, entries, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -85,7 +88,7 @@ TEST_F_TIMEOUT(inode_dir, entries, IO_TIMEOUT)
 	EXPECT_TRUE(same_entries(f, low, &nr));
 	EXPECT_EQ(FILES + 4, nr);
 
-	/* Again, from the beginning and from a place in between. */
+	/* Repeat it from the beginning and from a position in between. */
 	rewinddir(f);
 	rewinddir(low);
 	EXPECT_TRUE(same_entries(f, low, &nr));
@@ -107,7 +110,7 @@ TEST_F_TIMEOUT(inode_dir, entries, IO_TIMEOUT)
 	EXPECT_EQ(requests, fuse_server_requests(s));
 }
 
-/* What is made and removed, below or here, is in the next listing. */
+/* The next listing shows files created and removed below or through the mount. */
 TEST_F_TIMEOUT(inode_dir, changes, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -132,7 +135,7 @@ TEST_F_TIMEOUT(inode_dir, changes, IO_TIMEOUT)
 	}
 }
 
-/* How an open and a listing of a directory end: 0 or an errno. */
+/* Returns the result of an open and a listing of a directory: 0 or an errno. */
 static int try_list(const char *path)
 {
 	char buf[1024];
@@ -145,7 +148,7 @@ static int try_list(const char *path)
 	return err;
 }
 
-/* Modes and clients: a listing ends as that of a directory of the lower file system. */
+/* For each mode and client a listing ends as on the lower file system. */
 TEST_F_TIMEOUT(inode_dir, clients_rights, IO_TIMEOUT)
 {
 	static const mode_t modes[] = { 0755, 0700, 0711, 0744, 0070, 0007, 0000 };
@@ -170,7 +173,7 @@ TEST_F_TIMEOUT(inode_dir, clients_rights, IO_TIMEOUT)
 	}
 }
 
-/* Root lists no directory through a server that may not. */
+/* Root cannot list a directory through a server that may not read it. */
 TEST_F_TIMEOUT(inode_dir, servers_rights, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -194,8 +197,8 @@ static bool note_fsyncdir(struct fuse_server *s, const struct fuse_in_header *in
 }
 
 /*
- * FSYNCDIR is a bit of its own: with it nobody is asked, without it the server is,
- * and with no handle of its own.
+ * FSYNCDIR is attached separately: without it fsync sends FSYNCDIR with handle
+ * 0, with it fsync sends no request.
  */
 TEST_F_TIMEOUT(inode_dir, fsyncdir, IO_TIMEOUT)
 {
@@ -219,7 +222,7 @@ TEST_F_TIMEOUT(inode_dir, fsyncdir, IO_TIMEOUT)
 	close(fd);
 }
 
-/* An open directory pins its file system after the detach, until it is closed. */
+/* After a detach an open directory pins the lower file system until the directory is closed. */
 TEST_F_TIMEOUT(inode_dir, outlives_detach, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -240,7 +243,7 @@ TEST_F_TIMEOUT(inode_dir, outlives_detach, IO_TIMEOUT)
 	own_fs_end(&fs);
 }
 
-/* After death nothing is opened any more: ENOTCONN. */
+/* After an abort an open is ENOTCONN. */
 TEST_F_TIMEOUT(inode_dir, not_connected, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;

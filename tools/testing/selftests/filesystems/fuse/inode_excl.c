@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The LOOKUP before an O_EXCL create is left out on connections that have attached a
- * lower file to an inode, whose servers honour O_EXCL.
+ * Connections that have attached a lower file to an inode send no LOOKUP before
+ * an O_EXCL create, because their servers honour O_EXCL.
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -41,7 +41,7 @@ static unsigned long lookups(FIXTURE_DATA(inode_excl) *self)
 	return since;
 }
 
-/* A name that is not there is made by one request, and is there for all afterwards. */
+/* One CREATE creates a new name; later calls find the name without a LOOKUP. */
 TEST_F_TIMEOUT(inode_excl, creates, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -63,7 +63,10 @@ TEST_F_TIMEOUT(inode_excl, creates, IO_TIMEOUT)
 	EXPECT_EQ(-1, stat(fuse_path(s, "new"), &st));
 }
 
-/* A name that is there, known or not, is EEXIST by the server's word or the cache's. */
+/*
+ * An O_EXCL create of a name that exists is EEXIST, whether or not the kernel
+ * knows the name.
+ */
 TEST_F_TIMEOUT(inode_excl, exists, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -81,7 +84,7 @@ TEST_F_TIMEOUT(inode_excl, exists, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(s, "f", 0, LEN, 1));
 }
 
-/* Who may not write to the directory is told so, and nothing is made. */
+/* A client that may not write to the directory gets EACCES, and nothing is created. */
 TEST_F_TIMEOUT(inode_excl, no_permission, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -91,7 +94,7 @@ TEST_F_TIMEOUT(inode_excl, no_permission, IO_TIMEOUT)
 	fd = open(fuse_path(s, "new"), EXCL, 0600);
 	EXPECT_EQ(-1, fd);
 	EXPECT_EQ(EACCES, errno);
-	/* What is there already is so for everybody. */
+	/* A name that exists is EEXIST for every client. */
 	fd = open(fuse_path(s, "f"), EXCL, 0600);
 	EXPECT_EQ(-1, fd);
 	EXPECT_EQ(EEXIST, errno);
@@ -108,7 +111,7 @@ static bool no_create(struct fuse_server *s, const struct fuse_in_header *in)
 	return true;
 }
 
-/* A server without CREATE is asked by LOOKUP, MKNOD and OPEN, from the first file on. */
+/* A server without CREATE gets LOOKUP, MKNOD and OPEN, for the first file too. */
 TEST_F_TIMEOUT(inode_excl, no_create, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -126,12 +129,12 @@ TEST_F_TIMEOUT(inode_excl, no_create, IO_TIMEOUT)
 		close(fd);
 		EXPECT_EQ(-1, open(fuse_path(s, name), EXCL, 0600));
 		EXPECT_EQ(EEXIST, errno);
-		/* A name that is known is asked for again, as O_EXCL always is. */
+		/* O_EXCL sends LOOKUP for a known name too, as without passthrough. */
 		EXPECT_EQ(1, lookups(self));
 	}
 }
 
-/* Other creates look first, as ever. */
+/* Creates without O_EXCL still send LOOKUP first. */
 TEST_F_TIMEOUT(inode_excl, not_exclusive, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -149,7 +152,10 @@ static bool ignores_excl(struct fuse_server *s, const struct fuse_in_header *in)
 	return false;
 }
 
-/* Connections that never attached to an inode look first: EEXIST is the kernel's there. */
+/*
+ * A connection that never attached to an inode sends LOOKUP first: there the
+ * kernel itself returns EEXIST.
+ */
 TEST_F_TIMEOUT(inode_excl, other_connections, IO_TIMEOUT)
 {
 	struct fuse_server s = { .permissions = true };

@@ -38,7 +38,7 @@ FIXTURE_SETUP(inode_exec)
 	ASSERT_EQ(0, lookup(s, "f"));
 	ASSERT_EQ(0, s->inode_error);
 	ASSERT_EQ(2, inodes_attached(s));
-	/* The server says that it has none, and is not asked again. */
+	/* The server answers ENOSYS, and the kernel sends no further GETXATTR. */
 	getxattr(fuse_path(s, "f"), "user.x", NULL, 0);
 	self->requests = fuse_server_requests(s);
 }
@@ -49,7 +49,7 @@ FIXTURE_TEARDOWN(inode_exec)
 	fuse_server_stop(&self->s);
 }
 
-/* Ends with what the program returns, or 100 and the errno of exec. */
+/* The child exits with the status of the program, or with 100 plus the errno of exec. */
 static pid_t start(const char *path, enum client client, int input, const char *arg)
 {
 	pid_t pid = fork();
@@ -83,9 +83,7 @@ static int run(const char *path, enum client client, const char *arg)
 	return ret;
 }
 
-/*
- * Start a copy of cat, which runs when this returns, until its input is closed.
- */
+/* Start a copy of cat.  It runs when this function returns, until its input is closed. */
 static pid_t start_running(const char *path, int *input)
 {
 	int in[2];
@@ -105,9 +103,9 @@ static pid_t start_running(const char *path, int *input)
 }
 
 /*
- * A program runs from the mount without a request, unless it is open for
- * writing there; while it runs, there or below, it cannot be opened for
- * writing.
+ * A program on the mount runs without a request, unless it is open for writing
+ * there.  While it runs, from the mount or from the lower file, it cannot be
+ * opened for writing.
  */
 TEST_F_TIMEOUT(inode_exec, programs, IO_TIMEOUT)
 {
@@ -140,7 +138,10 @@ static void on_lease_break(int sig)
 	lease_breaks++;
 }
 
-/* Before a delayed close of the last program the lower file is still open. */
+/*
+ * Take a write lease.  F_SETLEASE is EAGAIN until the delayed close of the last
+ * program has closed the lower file.
+ */
 static int hold(struct fuse_server *s)
 {
 	int fd = lower_open(s, "f", O_RDONLY);
@@ -156,8 +157,9 @@ static int hold(struct fuse_server *s)
 }
 
 /*
- * Who may exec is looked at once more when the lower file is open: a chmod or
- * chown below that comes while the open waits for a lease is not overlooked.
+ * Permission to execute is checked again once the lower file is open, so that a
+ * chmod or chown of the lower file counts if the open waits for a lease
+ * meanwhile.
  */
 TEST_F_TIMEOUT(inode_exec, races_with_chmod, IO_TIMEOUT)
 {
@@ -184,7 +186,10 @@ TEST_F_TIMEOUT(inode_exec, races_with_chmod, IO_TIMEOUT)
 		EXPECT_EQ(1, lease_breaks) TH_LOG("case %u", i);
 		ASSERT_EQ(0, fchownat(s->dirfd, "f", c[i].uid, GROUP, 0));
 		ASSERT_EQ(0, fchmodat(s->dirfd, "f", c[i].mode, 0));
-		/* The child has the descriptor, too. */
+		/*
+		 * The child has a copy of the descriptor, so that close() alone
+		 * would keep the lease.
+		 */
 		ASSERT_EQ(0, fcntl(fd, F_SETLEASE, F_UNLCK));
 		close(fd);
 		EXPECT_EQ(c[i].err ? 100 + c[i].err : 0, end(pid)) TH_LOG("case %u", i);
@@ -197,7 +202,7 @@ static int remount(const char *path, unsigned long flags)
 	return mount(NULL, path, NULL, MS_BIND | MS_REMOUNT | flags, NULL);
 }
 
-/* Attach a program on a file system of its own to "f". */
+/* Attach a program on its own file system to "f". */
 static bool attach_program(struct fuse_server *s, struct own_fs *fs)
 {
 	return own_fs_mount(fs) && !chmod(fs->dir, 0755) && !make_program(fs->path) &&
@@ -211,8 +216,8 @@ static void own_fs_drop(struct fuse_server *s, struct own_fs *fs)
 }
 
 /*
- * From a noexec mount of the lower file system nothing runs, but all may be
- * read.
+ * Programs on a noexec mount of the lower file system do not run, but can be
+ * read and written.
  */
 TEST_F_TIMEOUT(inode_exec, noexec_mount, IO_TIMEOUT)
 {
@@ -233,8 +238,8 @@ TEST_F_TIMEOUT(inode_exec, noexec_mount, IO_TIMEOUT)
 }
 
 /*
- * Whether a setuid program gets its rights is said by the FUSE mount alone, as
- * on an overlayfs mount, and as without passthrough.
+ * Only the nosuid flag of the FUSE mount decides whether a setuid program gets
+ * its privileges, as on overlayfs and as without passthrough.
  */
 TEST_F_TIMEOUT(inode_exec, nosuid_mount, IO_TIMEOUT)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * FSYNC, FALLOCATE and LSEEK attached: of an open that has a lower file they are the
- * lower file's, without a request.
+ * FSYNC, FALLOCATE and LSEEK attached: on an open that has a lower file these
+ * calls act on the lower file, without a request.
  */
 #define _GNU_SOURCE
 #include <linux/falloc.h>
@@ -53,13 +53,13 @@ FIXTURE_TEARDOWN(inode_file)
 	fuse_server_stop(&self->s);
 }
 
-/* Nobody was asked for anything. */
+/* Has the server got no request? */
 static bool silent(FIXTURE_DATA(inode_file) *self)
 {
 	return self->requests == fuse_server_requests(&self->s);
 }
 
-/* fsync and fdatasync write the lower file out. */
+/* fsync and fdatasync write the lower file to disk. */
 TEST_F_TIMEOUT(inode_file, fsync, IO_TIMEOUT)
 {
 	long long before;
@@ -77,7 +77,7 @@ TEST_F_TIMEOUT(inode_file, fsync, IO_TIMEOUT)
 	EXPECT_TRUE(silent(self));
 }
 
-/* fallocate, in each mode, does what it does to the lower file, errors included. */
+/* fallocate has the effect and the errors that it has on the lower file, in each mode. */
 TEST_F_TIMEOUT(inode_file, fallocate, IO_TIMEOUT)
 {
 	static const struct { int mode; off_t off, len; } c[] = {
@@ -114,7 +114,7 @@ TEST_F_TIMEOUT(inode_file, fallocate, IO_TIMEOUT)
 	EXPECT_TRUE(silent(self));
 }
 
-/* What fallocate takes away is not in the cache of other opens any more. */
+/* Other opens no longer have data in the cache that fallocate has removed. */
 TEST_F_TIMEOUT(inode_file, fallocate_and_cache, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -137,7 +137,7 @@ TEST_F_TIMEOUT(inode_file, fallocate_and_cache, IO_TIMEOUT)
 	close(cached);
 }
 
-/* setuid and setgid bits fall by fallocate as on the lower file system. */
+/* fallocate drops setuid and setgid bits as on the lower file system. */
 TEST_F_TIMEOUT(inode_file, fallocate_takes_bits, IO_TIMEOUT)
 {
 	static const mode_t modes[] = {
@@ -165,7 +165,7 @@ TEST_F_TIMEOUT(inode_file, fallocate_takes_bits, IO_TIMEOUT)
 	EXPECT_EQ(0, fuse_server_count(s, FUSE_SETATTR));
 }
 
-/* SEEK_DATA and SEEK_HOLE find what the lower file has, and move the file's position. */
+/* SEEK_DATA and SEEK_HOLE give the results of the lower file, and move the file position. */
 TEST_F_TIMEOUT(inode_file, lseek, IO_TIMEOUT)
 {
 	off_t at, want;
@@ -183,13 +183,13 @@ TEST_F_TIMEOUT(inode_file, lseek, IO_TIMEOUT)
 				EXPECT_EQ(want, lseek(self->fd, 0, SEEK_CUR));
 		}
 	}
-	/* btrfs takes it for 0. */
+	/* btrfs treats a negative offset as 0. */
 	want = lseek(self->lower, -5, SEEK_DATA);
 	EXPECT_EQ(want, lseek(self->fd, -5, SEEK_DATA));
 	EXPECT_TRUE(silent(self));
 }
 
-/* What a write-back cache has not written yet is data for a lseek of another open. */
+/* SEEK_DATA of another open finds dirty pages of the write-back cache. */
 TEST_F_TIMEOUT(inode_file, lseek_and_cache, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -210,8 +210,8 @@ TEST_F_TIMEOUT(inode_file, lseek_and_cache, IO_TIMEOUT)
 }
 
 /*
- * SEEK_END finds the end of what a cached writer has just written, and of what
- * was written or truncated below, without a request for attributes.
+ * SEEK_END finds the end after a cached write, and after a write to or truncate
+ * of the lower file, without a GETATTR.
  */
 TEST_F_TIMEOUT(inode_file, lseek_end, IO_TIMEOUT)
 {
@@ -239,7 +239,7 @@ TEST_F_TIMEOUT(inode_file, lseek_end, IO_TIMEOUT)
 	close(cached);
 }
 
-/* Opens that have no lower file ask, with their own handle. */
+/* FALLOCATE, LSEEK and FSYNC of an open without a lower file go to the server. */
 TEST_F_TIMEOUT(inode_file, plain_open_asks, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -260,7 +260,7 @@ TEST_F_TIMEOUT(inode_file, plain_open_asks, IO_TIMEOUT)
 	close(fd);
 }
 
-/* After death an open file is still synced, extended and sought in. */
+/* After an abort an open file can still be written and synced. */
 TEST_F_TIMEOUT(inode_file, not_connected, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Owners of attached inodes where ids are mapped: by the lower mount, and by the
+ * Owners of attached inodes where ids are mapped: by the lower mount, or by the
  * user namespace of the server.
  */
 #define _GNU_SOURCE
@@ -13,9 +13,9 @@
 
 #define LEN	10000
 #define MAPPED	2000
-#define INNER	100000	/* first id, outside, of a user namespace */
+#define INNER	100000	/* first id of the user namespace, seen from outside */
 
-/* A FUSE mount of its own kind for each test, of "f" on the server. */
+/* Each test starts the server itself, with the lower file "f". */
 FIXTURE(inode_ids) {
 	struct fuse_server s;
 };
@@ -31,8 +31,8 @@ FIXTURE_TEARDOWN(inode_ids)
 }
 
 /*
- * On an idmapped lower mount owners are shown and compared as that mount maps
- * them, from a chown below on.
+ * On an idmapped lower mount, stats and permission checks use owners as that
+ * mount maps them, at once after a chown of the lower file.
  */
 TEST_F_TIMEOUT(inode_ids, idmapped_lower, IO_TIMEOUT)
 {
@@ -67,14 +67,17 @@ TEST_F_TIMEOUT(inode_ids, idmapped_lower, IO_TIMEOUT)
 		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_RDONLY));
 		ASSERT_EQ(0, fchownat(s->dirfd, "f", 0, 0, 0));
 		EXPECT_EQ(EACCES, open_by(s, "f", MAPPED, MAPPED, O_RDONLY));
-		/* Whom the mount does not map is nobody, and not the client. */
+		/*
+		 * An owner that the mount does not map is shown as the overflow
+		 * id, and owns the file for no client.
+		 */
 		ASSERT_EQ(0, fchownat(s->dirfd, "f", OTHER, OTHER, 0));
 		EXPECT_EQ(EACCES, open_by(s, "f", OTHER, OTHER, O_RDONLY));
 		EXPECT_EQ(EACCES, open_by(s, "f", 65534, 65534, O_RDONLY));
 		ASSERT_EQ(0, stat(fuse_path(s, "f"), &st));
 		EXPECT_EQ(65534, st.st_uid);
 		EXPECT_EQ(65534, st.st_gid);
-		/* Nor is such a file written to, by anybody. */
+		/* Without a mapped owner the file cannot be opened for writing. */
 		ASSERT_EQ(0, fchmodat(s->dirfd, "f", 0666, 0));
 		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_WRONLY));
 		EXPECT_EQ(0, open_by(s, "f", USER, USER, O_RDONLY));
@@ -88,7 +91,7 @@ TEST_F_TIMEOUT(inode_ids, idmapped_lower, IO_TIMEOUT)
 
 static int sock[2];
 
-/* Have the parent, who is root, change the owner of the lower "f". */
+/* Let the parent, which is root outside, chown the lower "f". */
 static bool chown_outside(struct fuse_server *s, uid_t uid)
 {
 	struct { char path[256]; uid_t uid; } m = { .uid = uid };
@@ -100,7 +103,10 @@ static bool chown_outside(struct fuse_server *s, uid_t uid)
 
 #define NEED(cond)	do { if (!(cond)) return __LINE__; } while (0)
 
-/* In a user namespace where INNER and the next 70000 are 0 and so on; 0 or a line. */
+/*
+ * Run in a user namespace that maps its first 70000 ids to INNER and
+ * up.  Returns 0 or the line of the first failure.
+ */
 static int inner_server(struct fuse_server *s)
 {
 	struct stat st;
@@ -112,7 +118,7 @@ static int inner_server(struct fuse_server *s)
 	NEED(!setresgid(0, 0, 0) && !setresuid(0, 0, 0) && !prctl(PR_SET_DUMPABLE, 1));
 	NEED(!fuse_server_start(s) && !fchmodat(s->dirfd, ".", 0755, 0));
 	NEED(!lower_make(s, "f", LEN, 1) && !fchmodat(s->dirfd, "f", 0600, 0));
-	/* The descriptor is root's of this namespace, whatever becomes of the owner. */
+	/* This descriptor stays open when the owner of the file changes. */
 	s->how = OPEN_CACHED;
 	fuse_server_node(s, "f")->ops = OP(GETATTR);
 	NEED(!lookup(s, "f") && !s->inode_error);
@@ -126,20 +132,23 @@ static int inner_server(struct fuse_server *s)
 	NEED(chown_outside(s, INNER + 6));
 	NEED(open_by(s, "f", 5, 5, O_RDONLY) == EACCES);
 
-	/* Nobody here, not even root or who has the number that is shown. */
+	/*
+	 * For an unmapped owner no client is the owner: neither root nor a
+	 * client that has the overflow id, which stat shows.
+	 */
 	NEED(chown_outside(s, 7));
 	NEED(!fstat(fd, &st) && st.st_uid == 65534 && st.st_gid == 65534);
 	NEED(open_by(s, "f", 65534, 65534, O_RDONLY) == EACCES);
 	NEED(open_by(s, "f", 7, 7, O_RDONLY) == EACCES);
 	NEED(open_by(s, "f", 0, 0, O_RDONLY) == EACCES);
-	/* The root's, whose attributes are the server's. */
+	/* The root has nothing attached, so that its attributes cost one GETATTR. */
 	NEED(fuse_server_count(s, FUSE_GETATTR) <= 1);
 	return 0;
 }
 
 /*
- * In a user namespace owners are shown and compared as it maps them; one that it
- * does not map is the overflow id, and no client's.
+ * In a user namespace, stats and permission checks use owners as that namespace
+ * maps them.  An unmapped owner is shown as the overflow id, and is no client.
  */
 TEST_F_TIMEOUT(inode_ids, user_namespace, IO_TIMEOUT)
 {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* How long a lower file stays attached to an inode, how it is counted, races */
+/*
+ * The lifetime of the lower file of an inode: counts, detach, eviction, end of
+ * the connection, races.
+ */
 #define _GNU_SOURCE
 #include <signal.h>
 #include <string.h>
@@ -32,12 +35,12 @@ FIXTURE_SETUP(inode_lifetime)
 FIXTURE_TEARDOWN(inode_lifetime)
 {
 	fuse_server_stop(&self->s);
-	/* Nothing is left, whatever the test did. */
+	/* No test leaves a reference to the lower file system. */
 	EXPECT_TRUE(own_fs_free(&self->fs));
 	own_fs_end(&self->fs);
 }
 
-/* Attach a file of a file system of its own to "f", which is known then. */
+/* Make "f" known to the kernel, and attach a file on its own file system. */
 static int attach_own(FIXTURE_DATA(inode_lifetime) *self)
 {
 	int fd, err;
@@ -51,7 +54,7 @@ static int attach_own(FIXTURE_DATA(inode_lifetime) *self)
 }
 
 /*
- * Attached inodes are counted, and pin the lower file system until they are
+ * Attached inodes are counted.  They pin the lower file system until they are
  * detached, one by one or all at once.
  */
 TEST_F_TIMEOUT(inode_lifetime, detach, IO_TIMEOUT)
@@ -82,12 +85,12 @@ TEST_F_TIMEOUT(inode_lifetime, detach, IO_TIMEOUT)
 	EXPECT_LT(0, stat_costs(s, "d", FUSE_GETATTR));
 	EXPECT_LT(0, stat_costs(s, "l", FUSE_GETATTR));
 	EXPECT_LT(0, stat_costs(s, ".", FUSE_GETATTR));
-	/* And may be attached again. */
+	/* An attach after a detach succeeds. */
 	ASSERT_EQ(0, attach_own(self));
 	EXPECT_EQ(0, inode_detach_all(s));
 }
 
-/* The count is the owner's to read. */
+/* Only the owner can read the count. */
 TEST_F_TIMEOUT(inode_lifetime, count_mode, IO_TIMEOUT)
 {
 	struct stat st;
@@ -98,7 +101,7 @@ TEST_F_TIMEOUT(inode_lifetime, count_mode, IO_TIMEOUT)
 	EXPECT_EQ(1, st.st_nlink);
 }
 
-/* Eviction detaches: the kernel forgets the inode, and what was attached to it. */
+/* Eviction of an inode drops its lower file. */
 TEST_F_TIMEOUT(inode_lifetime, eviction, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -110,7 +113,7 @@ TEST_F_TIMEOUT(inode_lifetime, eviction, IO_TIMEOUT)
 	EXPECT_EQ(1, stat_costs(s, "f", FUSE_GETATTR));
 }
 
-/* An unmount leaves nothing behind. */
+/* An unmount drops all lower files. */
 TEST_F_TIMEOUT(inode_lifetime, unmounted, IO_TIMEOUT)
 {
 	ASSERT_EQ(0, attach_own(self));
@@ -119,7 +122,10 @@ TEST_F_TIMEOUT(inode_lifetime, unmounted, IO_TIMEOUT)
 	EXPECT_TRUE(own_fs_free(&self->fs));
 }
 
-/* What an attach keeps is a path: it neither denies writing, leases, nor read-only remounts. */
+/*
+ * An attached inode holds a path, not an open file: it does not prevent a
+ * lease, exec or a read-only remount of the lower file system.
+ */
 TEST_F_TIMEOUT(inode_lifetime, pins_no_file, IO_TIMEOUT)
 {
 	char *argv[] = { "x", NULL };
@@ -134,7 +140,7 @@ TEST_F_TIMEOUT(inode_lifetime, pins_no_file, IO_TIMEOUT)
 	ASSERT_EQ(0, chmod(self->fs.path, 0755));
 	pid = fork();
 	if (!pid) {
-		/* It is no program, but may be executed. */
+		/* The file is executable, but no program. */
 		execv(self->fs.path, argv);
 		_exit(errno);
 	}
@@ -145,7 +151,7 @@ TEST_F_TIMEOUT(inode_lifetime, pins_no_file, IO_TIMEOUT)
 	EXPECT_EQ(0, stat_costs(&self->s, "f", FUSE_GETATTR));
 }
 
-/* Abort detaches every inode: the count is 0 and the lower file system free. */
+/* An abort detaches every inode: the count is 0, and the lower file system is not pinned. */
 TEST_F_TIMEOUT(inode_lifetime, aborted, IO_TIMEOUT)
 {
 	int busy = open(self->s.mnt, O_PATH | O_CLOEXEC);
@@ -164,7 +170,7 @@ TEST_F_TIMEOUT(inode_lifetime, aborted, IO_TIMEOUT)
 	close(busy);
 }
 
-/* So does the close of the last device. */
+/* The close of the last device detaches every inode too. */
 TEST_F_TIMEOUT(inode_lifetime, device_closed, IO_TIMEOUT)
 {
 	struct statfs st;
@@ -183,7 +189,7 @@ TEST_F_TIMEOUT(inode_lifetime, device_closed, IO_TIMEOUT)
 	EXPECT_TRUE(own_fs_free(&self->fs));
 }
 
-/* Nothing is attached after death. */
+/* After an abort an attach fails. */
 TEST_F_TIMEOUT(inode_lifetime, attach_after_death, IO_TIMEOUT)
 {
 	struct fuse_passthrough_inode in = { .nodeid = FUSE_ROOT_ID, .ops = GET };
@@ -203,8 +209,8 @@ TEST_F_TIMEOUT(inode_lifetime, attach_after_death, IO_TIMEOUT)
 }
 
 /*
- * A daemon that is killed while names are cached and the mount stays: the lower
- * file system can be unmounted, and the inodes answer ENOTCONN.
+ * A daemon is killed while names are cached and its mount stays: the lower file
+ * system can be unmounted, and the inodes are ENOTCONN.
  */
 TEST_F_TIMEOUT(inode_lifetime, daemon_killed, IO_TIMEOUT)
 {
@@ -235,7 +241,10 @@ TEST_F_TIMEOUT(inode_lifetime, daemon_killed, IO_TIMEOUT)
 	ASSERT_EQ(1, read(p[0], &c, 1));
 	snprintf(path, sizeof(path), "/proc/%d/ns/mnt", pid);
 	ns = open(path, O_RDONLY | O_CLOEXEC);
-	/* Who shares a working directory with threads cannot go there. */
+	/*
+	 * A task that shares its fs_struct with other threads cannot change its
+	 * mount namespace.
+	 */
 	ASSERT_EQ(0, unshare(CLONE_FS));
 	ASSERT_EQ(0, setns(ns, CLONE_NEWNS));
 	EXPECT_EQ(1, inodes_attached(s));
@@ -243,7 +252,7 @@ TEST_F_TIMEOUT(inode_lifetime, daemon_killed, IO_TIMEOUT)
 	kill(pid, SIGKILL);
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	ASSERT_TRUE(WIFSIGNALED(status));
-	/* The last device is closed before this. */
+	/* The daemon has closed its last device by now. */
 	EXPECT_EQ(0, read(p[0], &c, 1));
 	EXPECT_EQ(0, inodes_attached(s));
 	EXPECT_EQ(0, umount(self->fs.dir));
@@ -253,14 +262,14 @@ TEST_F_TIMEOUT(inode_lifetime, daemon_killed, IO_TIMEOUT)
 	rmdir(s->mnt);
 	unlink(lower_path(s, "f"));
 	rmdir(s->lower);
-	/* The fixture has it in another namespace. */
+	/* The teardown unmounts this directory in the current namespace. */
 	ASSERT_EQ(0, mount("lower", self->fs.dir, "tmpfs", 0, NULL));
 }
 
 struct racer {
 	char *path;
 	int stop, bad;
-	int err;			/* of the last bad one, or its size */
+	int err;			/* errno of the last failed stat, or minus a wrong size */
 	pthread_t thread;
 };
 
@@ -281,7 +290,7 @@ static void *stat_often(void *arg)
 	return NULL;
 }
 
-/* Attach and detach while others stat: each stat is right, and nothing is left. */
+/* Attaches and detaches race with stats: each stat is right, and no reference is left. */
 TEST_F_TIMEOUT(inode_lifetime, races_with_stat, IO_TIMEOUT)
 {
 	/* fuse_path() has one buffer for all threads. */
@@ -324,7 +333,7 @@ static void *attach_once(void *arg)
 	return NULL;
 }
 
-/* Of two that attach at once one gets EBUSY, whose lower file stays with nobody. */
+/* Of two concurrent attaches one is EBUSY, and leaves no reference to its lower file. */
 TEST_F_TIMEOUT(inode_lifetime, races_with_attach, IO_TIMEOUT)
 {
 	struct attacher r[2];
@@ -348,7 +357,7 @@ TEST_F_TIMEOUT(inode_lifetime, races_with_attach, IO_TIMEOUT)
 	}
 }
 
-/* Attaches race with an abort: whichever is first, nothing is left. */
+/* Attaches race with an abort: no reference is left, whichever comes first. */
 TEST_F_TIMEOUT(inode_lifetime, races_with_abort, IO_TIMEOUT)
 {
 	volatile int spin;

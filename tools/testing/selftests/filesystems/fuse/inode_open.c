@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * OPEN attached: the kernel opens the lower file itself, by the rights of both the
- * client and the server.  The server hears neither of the open nor of its close.
+ * OPEN attached: the kernel opens the lower file itself, with the permissions
+ * of both the client and the server.  The server sees neither the open nor its
+ * close.
  */
 #define _GNU_SOURCE
 #include <linux/fs.h>
@@ -48,7 +49,7 @@ FIXTURE_SETUP(inode_open)
 	ASSERT_EQ(0, lookup(s, "f"));
 	ASSERT_EQ(0, s->inode_error);
 	ASSERT_EQ(2, inodes_attached(s));
-	/* The server says that it has none, and is not asked again. */
+	/* The server answers ENOSYS, and the kernel sends no further GETXATTR. */
 	getxattr(fuse_path(s, "f"), "user.x", self->buf, 1);
 }
 
@@ -66,7 +67,7 @@ static int try_open_lower(struct fuse_server *s, const char *name, int flags)
 	return err;
 }
 
-/* Open, read, write, map, seek, stat and close: not one request. */
+/* Open, read, write, mmap, lseek, stat and close send no request. */
 TEST_F_TIMEOUT(inode_open, no_request, IO_TIMEOUT)
 {
 	static const int modes[] = { O_RDONLY, O_WRONLY, O_RDWR };
@@ -101,7 +102,7 @@ TEST_F_TIMEOUT(inode_open, no_request, IO_TIMEOUT)
 	EXPECT_EQ(0, fuse_server_count(s, FUSE_FLUSH));
 }
 
-/* Such an open is a passthrough file, which the administrator sees as any other. */
+/* fdinfo shows an open by inode as it shows any passthrough file. */
 TEST_F_TIMEOUT(inode_open, visible, IO_TIMEOUT)
 {
 	char path[64], buf[4096] = "", want[512];
@@ -119,7 +120,7 @@ TEST_F_TIMEOUT(inode_open, visible, IO_TIMEOUT)
 	close(fd);
 }
 
-/* O_TRUNC truncates the lower file, whoever negotiated what, and no request tells it. */
+/* O_TRUNC truncates the lower file without a request, with and without FUSE_ATOMIC_O_TRUNC. */
 TEST_F_TIMEOUT(inode_open, truncates, IO_TIMEOUT)
 {
 	static const int flags[] = { O_WRONLY, O_RDWR, O_RDONLY, O_RDWR | O_CREAT };
@@ -149,7 +150,7 @@ TEST_F_TIMEOUT(inode_open, truncates, IO_TIMEOUT)
 	EXPECT_EQ(requests, fuse_server_requests(s));
 }
 
-/* setuid and setgid bits that a stranger's O_TRUNC takes below, it takes here. */
+/* O_TRUNC drops setuid and setgid bits as on the lower file system, for each client. */
 TEST_F_TIMEOUT(inode_open, truncate_takes_bits, IO_TIMEOUT)
 {
 	static const mode_t modes[] = { 04777, 02777, 06777, 02666, 06666, 0666 };
@@ -174,7 +175,7 @@ TEST_F_TIMEOUT(inode_open, truncate_takes_bits, IO_TIMEOUT)
 	EXPECT_EQ(0, fuse_server_count(s, FUSE_OPEN));
 }
 
-/* FUSE_PASSTHROUGH_RDONLY leaves opens for writing, and O_TRUNC, to the server. */
+/* With FUSE_PASSTHROUGH_RDONLY, opens for writing and opens with O_TRUNC go to the server. */
 TEST_F_TIMEOUT(inode_open, rdonly, IO_TIMEOUT)
 {
 	static const struct { int flags; int asks; } c[] = {
@@ -200,8 +201,8 @@ TEST_F_TIMEOUT(inode_open, rdonly, IO_TIMEOUT)
 }
 
 /*
- * A CREATE, or TMPFILE, whose answer attached OPEN to the new inode is such an open
- * too: its I/O is no request, and no handle of the server's is told to be closed.
+ * If the answer to CREATE or TMPFILE attaches OPEN to the new inode, that open
+ * is an open by inode: its I/O sends no request, and its close no RELEASE.
  */
 TEST_F_TIMEOUT(inode_open, created, IO_TIMEOUT)
 {
@@ -234,7 +235,7 @@ TEST_F_TIMEOUT(inode_open, created, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(s, "new", 0, LEN, 3));
 }
 
-/* Modes, clients and access modes: an open ends as on the lower file system. */
+/* For each client, mode and access mode an open ends as on the lower file system. */
 TEST_F_TIMEOUT(inode_open, clients_rights, IO_TIMEOUT)
 {
 	static const mode_t modes[] = { 0644, 0640, 0600, 0444, 0222, 0000, 0060, 0604 };
@@ -268,7 +269,10 @@ TEST_F_TIMEOUT(inode_open, clients_rights, IO_TIMEOUT)
 	EXPECT_EQ(requests, fuse_server_requests(s));
 }
 
-/* Root's open through a server that is a user ends as that user's on the lower file. */
+/*
+ * Root's open through an unprivileged server ends as that server's own open of
+ * the lower file.
+ */
 TEST_F_TIMEOUT(inode_open, servers_rights, IO_TIMEOUT)
 {
 	static const mode_t modes[] = { 0644, 0640, 0600, 0444, 0222, 0000, 0604, 0666 };
@@ -301,7 +305,7 @@ TEST_F_TIMEOUT(inode_open, servers_rights, IO_TIMEOUT)
 	EXPECT_EQ(0, fuse_server_count(s, FUSE_OPEN));
 }
 
-/* Append-only files take appends only, immutable ones no open for writing. */
+/* Opens of append-only and immutable files end as on the lower file system. */
 TEST_F_TIMEOUT(inode_open, append_only_and_immutable, IO_TIMEOUT)
 {
 	static const int file_flags[] = { FS_APPEND_FL, FS_IMMUTABLE_FL };
@@ -324,7 +328,10 @@ TEST_F_TIMEOUT(inode_open, append_only_and_immutable, IO_TIMEOUT)
 				TH_LOG("flag %u, open %o", i, flags[j]);
 		EXPECT_EQ(-1, lower_differs(s, "f", 0, BLOCK, 1));
 		if (!i) {
-			/* F_SETFL may not make more of an open than that. */
+			/*
+			 * F_SETFL must not make a write to an append-only file
+			 * overwrite data.
+			 */
 			fd = open_f(s, O_RDWR | O_APPEND);
 			ASSERT_LE(0, fd);
 			fcntl(fd, F_SETFL, 0);
@@ -337,7 +344,10 @@ TEST_F_TIMEOUT(inode_open, append_only_and_immutable, IO_TIMEOUT)
 	}
 }
 
-/* A read-only mount of a lower file system is read and not written: EROFS. */
+/*
+ * Through a read-only mount of the lower file system an open for reading
+ * succeeds; an open for writing is EROFS.
+ */
 TEST_F_TIMEOUT(inode_open, read_only_mount, IO_TIMEOUT)
 {
 	char at[] = "/tmp/ro.XXXXXX", path[64];
@@ -372,7 +382,10 @@ static void open_for_writing(void *arg)
 		abort();
 }
 
-/* An open breaks a lease of the lower file and waits for it, unless it may not wait. */
+/*
+ * An open for writing breaks a lease of the lower file, and waits until the
+ * lease is released; with O_NONBLOCK the open is EWOULDBLOCK.
+ */
 TEST_F_TIMEOUT(inode_open, breaks_lease, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -392,7 +405,10 @@ TEST_F_TIMEOUT(inode_open, breaks_lease, IO_TIMEOUT)
 	close(fd);
 }
 
-/* O_DIRECT that the lower file cannot do is EINVAL; where it can, it is direct. */
+/*
+ * An open with O_DIRECT is EINVAL if the lower file has no O_DIRECT; otherwise
+ * its I/O is direct.
+ */
 TEST_F_TIMEOUT(inode_open, direct, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -423,7 +439,10 @@ TEST_F_TIMEOUT(inode_open, direct, IO_TIMEOUT)
 	own_fs_end(&fs);
 }
 
-/* An attached open keeps the inode attached without a link; its close ends that. */
+/*
+ * An unlinked inode stays attached while it is open by inode; a stat after the
+ * last close detaches it.
+ */
 TEST_F_TIMEOUT(inode_open, no_link, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -448,7 +467,7 @@ TEST_F_TIMEOUT(inode_open, no_link, IO_TIMEOUT)
 	close(opath);
 }
 
-/* An open that is there outlives the detach, and alone keeps the lower file system. */
+/* An open by inode outlives the detach, and then alone pins the lower file system. */
 TEST_F_TIMEOUT(inode_open, outlives_detach, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -466,14 +485,14 @@ TEST_F_TIMEOUT(inode_open, outlives_detach, IO_TIMEOUT)
 	close(fd);
 	EXPECT_EQ(0, fuse_server_count(s, FUSE_RELEASE));
 	EXPECT_TRUE(own_fs_free(&fs));
-	/* What follows is the server's. */
+	/* Later opens go to the server. */
 	fuse_server_node(s, "f")->ops = 0;
 	EXPECT_EQ(0, try_open(s, O_RDONLY));
 	EXPECT_EQ(1, fuse_server_count(s, FUSE_OPEN));
 	own_fs_end(&fs);
 }
 
-/* After death what is open goes on, and nothing more is opened: ENOTCONN. */
+/* After an abort, open files still work, and new opens are ENOTCONN. */
 TEST_F_TIMEOUT(inode_open, not_connected, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -511,7 +530,10 @@ static int try_setlk(int fd)
 	return fcntl(fd, F_SETLK, &l) ? errno : 0;
 }
 
-/* Locks of both kinds are kept, and given up by the close, of which no request tells. */
+/*
+ * The kernel alone handles flock and POSIX locks of an open by inode: the close
+ * releases them without a request.
+ */
 TEST_F_TIMEOUT(inode_open, locks, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -534,7 +556,7 @@ TEST_F_TIMEOUT(inode_open, locks, IO_TIMEOUT)
 		_exit(try_setlk(open_f(s, O_RDWR)));
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(EAGAIN, WEXITSTATUS(status));
-	/* Any close by this process gives them up. */
+	/* The close of any descriptor of the file by this process releases its locks. */
 	close(open_f(s, O_RDONLY));
 	pid = fork();
 	if (!pid)
@@ -546,11 +568,11 @@ TEST_F_TIMEOUT(inode_open, locks, IO_TIMEOUT)
 	EXPECT_EQ(0, fuse_server_count(s, FUSE_FLUSH));
 }
 
-/* The handles in requests about an open that the server has not seen. */
+/* The handle in requests on an open that the server has not seen */
 struct handles {
 	int opcode;
 	uint64_t fh;
-	bool told;		/* that there is one */
+	bool told;		/* the request has a handle */
 };
 
 static bool note_handle(struct fuse_server *s, const struct fuse_in_header *in)
@@ -587,8 +609,8 @@ static bool note_handle(struct fuse_server *s, const struct fuse_in_header *in)
 }
 
 /*
- * What has no bit goes to the server, with the handle 0 of an open that it has not
- * seen, and SETATTR without one.
+ * Operations without their bit go to the server.  They have the handle 0, since
+ * the server has not seen the open; SETATTR has no handle.
  */
 TEST_F_TIMEOUT(inode_open, handle_0, IO_TIMEOUT)
 {
@@ -641,7 +663,7 @@ TEST_F_TIMEOUT(inode_open, handle_0, IO_TIMEOUT)
 	EXPECT_EQ(0, fuse_server_count(s, FUSE_RELEASE));
 }
 
-/* Cached opens of before and opens by inode see each other's writes and sizes. */
+/* Earlier cached opens and opens by inode see each other's writes and sizes. */
 TEST_F_TIMEOUT(inode_open, mixed, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;

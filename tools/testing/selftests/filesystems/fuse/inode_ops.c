@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Which operations can be attached to an inode, together and on which connections. */
+/*
+ * Operations that can be attached to an inode: combinations, and conditions on
+ * the connection.
+ */
 #define _GNU_SOURCE
 #include <string.h>
 
@@ -27,11 +30,11 @@ FIXTURE_TEARDOWN(inode_ops)
 	fuse_server_stop(&self->s);
 }
 
-/* Operations that have no meaning without default_permissions and GETATTR beside them. */
+/* Operations that require default_permissions and GETATTR */
 #define OPS_CHECKED	(OP(OPEN) | OP(OPENDIR) | OP(READDIR) | OP(SETATTR) | \
 			 OP(GETXATTR) | OP(SETXATTR) | OP(REMOVEXATTR))
 
-/* With which others an operation is attached in these tests. */
+/* An operation together with those that it requires, except GETATTR */
 static uint64_t with(unsigned int bit)
 {
 	uint64_t ops = 1ULL << bit;
@@ -46,8 +49,9 @@ static const struct { const char *name; uint64_t ops; } types[] = {
 };
 
 /*
- * Of the 64 bits each type takes those that make sense for it; with GETATTR, and
- * without it only those whose right nobody has to check.
+ * Of the 64 bits each type of inode accepts those that make sense for
+ * it.  Without GETATTR an inode accepts only operations that need no permission
+ * check.
  */
 TEST_F_TIMEOUT(inode_ops, each_bit, IO_TIMEOUT)
 {
@@ -77,7 +81,7 @@ TEST_F_TIMEOUT(inode_ops, each_bit, IO_TIMEOUT)
 	}
 }
 
-/* FUSE_PASSTHROUGH_RDONLY goes with all that does not write. */
+/* FUSE_PASSTHROUGH_RDONLY can be combined with all operations that do not write. */
 TEST_F_TIMEOUT(inode_ops, rdonly, IO_TIMEOUT)
 {
 	struct fuse_passthrough_inode in = {
@@ -94,7 +98,10 @@ TEST_F_TIMEOUT(inode_ops, rdonly, IO_TIMEOUT)
 	close(in.fd);
 }
 
-/* A file that has no write operation has attributes, and may be opened read-only. */
+/*
+ * A lower file without a write operation can have GETATTR attached, and OPEN
+ * together with FUSE_PASSTHROUGH_RDONLY.
+ */
 TEST_F_TIMEOUT(inode_ops, read_only, IO_TIMEOUT)
 {
 	struct fuse_passthrough_inode in = {
@@ -115,7 +122,7 @@ TEST_F_TIMEOUT(inode_ops, read_only, IO_TIMEOUT)
 	close(in.fd);
 }
 
-/* What the server negotiates, and which sets a connection takes then. */
+/* What the server negotiates, and the results of attaches on such a connection */
 FIXTURE(inode_conn) {
 	struct fuse_server s;
 };
@@ -170,8 +177,9 @@ FIXTURE_TEARDOWN(inode_conn)
 }
 
 /*
- * EPERM without FUSE_PASSTHROUGH; what FUSE has to check wants
- * default_permissions, and OPEN no remote locks.
+ * Without FUSE_PASSTHROUGH each attach is EPERM.  Operations that FUSE has to
+ * check require default_permissions; OPEN requires that the server handles no
+ * locks.
  */
 TEST_F_TIMEOUT(inode_conn, negotiated, IO_TIMEOUT)
 {

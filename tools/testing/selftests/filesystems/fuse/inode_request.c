@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Requests whose answers attach a lower file to an inode, from which task and
- * device, and answers that do not.
+ * Requests whose answers attach a lower file to an inode: by which task and
+ * device, and answers that do not attach.
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -32,12 +32,12 @@ FIXTURE_SETUP(inode_request)
 FIXTURE_TEARDOWN(inode_request)
 {
 	fuse_server_stop(&self->s);
-	/* Nothing is left, whatever the test did. */
+	/* No test leaves a reference to the lower file system. */
 	EXPECT_TRUE(own_fs_free(&self->fs));
 	own_fs_end(&self->fs);
 }
 
-/* Send a request of this kind, about "f", "d" or a new name. */
+/* Cause a request with this opcode, for "f", "d" or a new name. */
 static int send_request(struct fuse_server *s, int opcode)
 {
 	char path[256];
@@ -69,13 +69,13 @@ static int send_request(struct fuse_server *s, int opcode)
 	return fd < 0 ? -1 : 0;
 }
 
-/* Of each request that may carry a lower file. */
+/* Requests that can carry a lower file for an inode */
 static const int carriers[] = {
 	FUSE_LOOKUP, FUSE_CREATE, FUSE_MKNOD, FUSE_MKDIR, FUSE_SYMLINK, FUSE_LINK,
 	FUSE_TMPFILE, FUSE_GETATTR, FUSE_OPEN, FUSE_OPENDIR,
 };
 
-/* The answer to each kind of request attaches to the inode that it is about. */
+/* The answer to each of these requests attaches to the inode that it is about. */
 TEST_F_TIMEOUT(inode_request, each_request, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -107,12 +107,12 @@ TEST_F_TIMEOUT(inode_request, each_request, IO_TIMEOUT)
 		EXPECT_EQ(0, inode_detach(s, name));
 		unlink(fuse_path(s, "new"));
 		rmdir(fuse_path(s, "new"));
-		/* The next one is asked for again. */
+		/* The next request has to look the names up again. */
 		forget_dentry(s, "f");
 		forget_dentry(s, "d");
 	}
 
-	/* One that has no name is there while it is open. */
+	/* An inode without a name exists while it is open. */
 	s->attach_in = OP(TMPFILE);
 	fd = open_as(s, FUSE_TMPFILE);
 	if (fd < 0 && errno == EOPNOTSUPP)
@@ -128,7 +128,7 @@ TEST_F_TIMEOUT(inode_request, each_request, IO_TIMEOUT)
 	EXPECT_EQ(0, inodes_attached(s));
 }
 
-/* Any other request takes no lower file of an inode: EINVAL. */
+/* Any other request cannot carry a lower file for an inode: EINVAL. */
 TEST_F_TIMEOUT(inode_request, other_requests, IO_TIMEOUT)
 {
 	static const struct trial t = { "", EINVAL, other, .in = { .ops = GET } };
@@ -163,7 +163,7 @@ TEST_F_TIMEOUT(inode_request, other_requests, IO_TIMEOUT)
 		close(fd);
 		mkdir(to, 0700);
 		rmdir(to);
-		/* RELEASE is sent in the background: let it be served. */
+		/* RELEASE is sent in the background: wait until it is served. */
 		fuse_server_wait(s, FUSE_RELEASE, i + 1);
 		fuse_server_wait(s, FUSE_RELEASEDIR, i + 1);
 		statfs(s->mnt, &st);
@@ -172,7 +172,10 @@ TEST_F_TIMEOUT(inode_request, other_requests, IO_TIMEOUT)
 	}
 }
 
-/* After the answer it is too late, and nobody knows of a request 0: ENOENT. */
+/*
+ * After the answer an attach to the request is ENOENT.  An attach that names
+ * neither a request nor an inode fails.
+ */
 TEST_F_TIMEOUT(inode_request, answered, IO_TIMEOUT)
 {
 	static const struct trial t = { "", ENOENT, other, .in = { .unique = 2, .ops = GET } };
@@ -200,7 +203,7 @@ static bool try_twice(struct fuse_server *s, const struct fuse_in_header *in)
 	try_inode(s, in);
 	if (a->got)
 		return false;
-	/* The second one stays with nobody. */
+	/* The refused attach keeps no reference to this file. */
 	a->given = open(a->fs->path, O_PATH | O_CLOEXEC);
 	try_inode(s, in);
 	close(a->given);
@@ -233,7 +236,7 @@ TEST_F_TIMEOUT(inode_request, twice, IO_TIMEOUT)
 		self->a.given = -1;
 		self->s.request = try_twice;
 		err = send_request(&self->s, carriers[i]) ? errno : 0;
-		/* overlayfs of 6.1 has none. */
+		/* overlayfs of 6.1 has no TMPFILE. */
 		if (carriers[i] == FUSE_TMPFILE && err == EOPNOTSUPP)
 			continue;
 		ASSERT_EQ(0, err);
@@ -250,7 +253,7 @@ TEST_F_TIMEOUT(inode_request, twice, IO_TIMEOUT)
 	}
 }
 
-/* An OPEN carries both, a lower file for itself and one for its inode. */
+/* An OPEN can carry a lower file for the open and another one for the inode. */
 TEST_F_TIMEOUT(inode_request, beside_an_open, IO_TIMEOUT)
 {
 	int fd;
@@ -268,8 +271,8 @@ TEST_F_TIMEOUT(inode_request, beside_an_open, IO_TIMEOUT)
 }
 
 /*
- * An answer about an inode that has a lower file drops the new one and says
- * nothing; so does one whose lower file is of another type.
+ * If the inode already has a lower file, or the new lower file has another
+ * type, the attach succeeds, and the answer silently drops the new lower file.
  */
 TEST_F_TIMEOUT(inode_request, dropped, IO_TIMEOUT)
 {
@@ -316,7 +319,7 @@ static bool has_entry(int opcode)
 	return opcode != FUSE_GETATTR && opcode != FUSE_OPEN && opcode != FUSE_OPENDIR;
 }
 
-/* How the server ends a request after it has attached. */
+/* How the server answers a request after an attach */
 enum end { END_ERROR, END_SHORT, END_WRONG, END_NONE, ENDS };
 
 static enum end end_as;
@@ -331,7 +334,7 @@ static bool attach_and_end(struct fuse_server *s, const struct fuse_in_header *i
 		struct fuse_open_out o;
 	} out = {
 		.e.nodeid = 200, .e.attr.ino = 200, .e.attr.nlink = 1,
-		/* A type that none of them may be. */
+		/* None of the requests can create this type. */
 		.e.attr.mode = S_IFIFO | 0600,
 	};
 	struct fuse_attr_out attr = { .attr = out.e.attr };
@@ -360,7 +363,7 @@ static bool attach_and_end(struct fuse_server *s, const struct fuse_in_header *i
 	return true;
 }
 
-/* An error, no entry, or an answer that is none releases the lower file. */
+/* An error, an answer without an entry, or a malformed answer releases the lower file. */
 TEST_F_TIMEOUT(inode_request, failed_answers, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -430,7 +433,10 @@ static bool by_process(struct fuse_server *s, const struct fuse_in_header *in)
 	return false;
 }
 
-/* Any thread and any process that has the device may attach, by request and by nodeid. */
+/*
+ * Any thread and any process that has the device can attach by request, and
+ * detach by nodeid.
+ */
 TEST_F_TIMEOUT(inode_request, other_tasks, IO_TIMEOUT)
 {
 	static const struct trial t = { "", 0, other, .in = { .ops = GET } };
@@ -459,7 +465,7 @@ TEST_F_TIMEOUT(inode_request, other_tasks, IO_TIMEOUT)
 	EXPECT_EQ(0, inodes_attached(&self->s));
 }
 
-/* The next request is read from the other device; answers go with requests. */
+/* Make the server thread read the next request from the other device. */
 static bool switch_or_try(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	if (in->opcode != FUSE_STATFS)
@@ -469,8 +475,8 @@ static bool switch_or_try(struct fuse_server *s, const struct fuse_in_header *in
 }
 
 /*
- * A request is found from any device of the connection, whichever read it, and so
- * is an inode; closing one device of several detaches nothing.
+ * A request is found from any device of the connection, whichever device read
+ * it, and so is an inode.  The close of one of several devices detaches nothing.
  */
 TEST_F_TIMEOUT(inode_request, cloned_device, IO_TIMEOUT)
 {
@@ -491,7 +497,7 @@ TEST_F_TIMEOUT(inode_request, cloned_device, IO_TIMEOUT)
 		EXPECT_EQ(0, self->a.got);
 		EXPECT_EQ(0, inode_detach_all(&self->s));
 		forget_dentry(&self->s, "f");
-		/* The thread then reads at the device that was asked before. */
+		/* The thread then reads from the device that did the last attach. */
 		statfs(self->s.mnt, &st);
 	}
 	self->s.request = NULL;

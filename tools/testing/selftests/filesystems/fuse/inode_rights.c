@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The client's rights to an inode that has GETATTR attached, by mode, owner and ACL
- * of the lower file at that moment.
+ * Permissions of the client on an inode with GETATTR attached: those of mode,
+ * owner and ACL that the lower file has at that moment.
  */
 #define _GNU_SOURCE
 #include <string.h>
@@ -34,7 +34,10 @@ FIXTURE_TEARDOWN(inode_rights)
 	fuse_server_stop(&self->s);
 }
 
-/* A chmod and a chown below are in the next permission check, of opens and of access(2). */
+/*
+ * The next permission check of an open uses the mode and owner that a chmod or
+ * chown of the lower file has set.
+ */
 TEST_F_TIMEOUT(inode_rights, rights_of_file, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -62,8 +65,8 @@ TEST_F_TIMEOUT(inode_rights, rights_of_file, IO_TIMEOUT)
 }
 
 /*
- * A path that leads through attached directories is walked by the rights that the
- * lower ones have at that moment, with every name cached.
+ * A path walk through attached directories uses the current permissions of the
+ * lower directories, even if every name is cached.
  */
 TEST_F_TIMEOUT(inode_rights, rights_of_walk, IO_TIMEOUT)
 {
@@ -91,7 +94,7 @@ TEST_F_TIMEOUT(inode_rights, rights_of_walk, IO_TIMEOUT)
 	EXPECT_EQ(requests, fuse_server_requests(s));
 }
 
-/* Access control lists of the lower file system. */
+/* The ACL xattr, as the lower file system takes it */
 struct acl_entry {
 	uint16_t tag, perm;
 	uint32_t id;
@@ -99,7 +102,7 @@ struct acl_entry {
 
 enum { ACL_USER_OBJ = 1, ACL_USER = 2, ACL_GROUP_OBJ = 4, ACL_MASK = 16, ACL_OTHER = 32 };
 
-/* @uid may have @perm, whoever is in the group nothing, all others nothing. */
+/* An ACL that permits @perm to @uid, and nothing to the group and to others */
 static int lower_acl(struct fuse_server *s, const char *name, uid_t uid, int perm)
 {
 	struct {
@@ -162,8 +165,9 @@ FIXTURE_TEARDOWN(inode_acl)
 }
 
 /*
- * The access control list of the lower file decides, from setfacl below on and no
- * longer; no one gets in by the group bits that are its mask.  Nobody is asked.
+ * The ACL of the lower file decides as soon as it is set and until it is
+ * removed.  The group bits of the mode, which then are the mask, permit nothing
+ * to the group.  No GETXATTR is sent.
  */
 TEST_F_TIMEOUT(inode_acl, rights_of_file, IO_TIMEOUT)
 {
@@ -189,7 +193,7 @@ TEST_F_TIMEOUT(inode_acl, rights_of_file, IO_TIMEOUT)
 	}
 }
 
-/* So it does for a directory on the way, with every name cached. */
+/* The ACL of a directory on the path decides likewise, even if every name is cached. */
 TEST_F_TIMEOUT(inode_acl, rights_of_walk, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -209,7 +213,7 @@ TEST_F_TIMEOUT(inode_acl, rights_of_walk, IO_TIMEOUT)
 	}
 }
 
-/* A server that the test starts itself */
+/* The test itself starts the server. */
 FIXTURE(own_server) {
 	struct fuse_server s;
 };
@@ -223,7 +227,7 @@ FIXTURE_TEARDOWN(own_server)
 {
 }
 
-/* Without default_permissions the server checks, whatever the lower mode says. */
+/* Without default_permissions the server checks, whatever the lower mode is. */
 TEST_F_TIMEOUT(own_server, server_checks, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -242,7 +246,10 @@ TEST_F_TIMEOUT(own_server, server_checks, IO_TIMEOUT)
 	fuse_server_stop(s);
 }
 
-/* Whether a file may be executed at all is for its lower mode to say there, at once. */
+/*
+ * Without default_permissions the lower mode still decides, at once, whether a
+ * file can be executed at all.
+ */
 TEST_F_TIMEOUT(own_server, exec_bit, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -266,7 +273,7 @@ TEST_F_TIMEOUT(own_server, exec_bit, IO_TIMEOUT)
 			_exit(errno);
 		}
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
-		/* What is there is no program. */
+		/* The file is not a program. */
 		EXPECT_EQ(i & 1 ? ENOEXEC : EACCES, WEXITSTATUS(status));
 	}
 	EXPECT_EQ(0, fuse_server_count(s, FUSE_GETATTR));
@@ -274,8 +281,8 @@ TEST_F_TIMEOUT(own_server, exec_bit, IO_TIMEOUT)
 }
 
 /*
- * In a sticky directory who may remove a file is told by its lower owner, from a
- * chown below on.
+ * In a sticky directory the lower owner of a file decides who may remove the
+ * file, at once after a chown of the lower file.
  */
 TEST_F_TIMEOUT(own_server, sticky, IO_TIMEOUT)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * SETATTR attached: chmod, chown, utimes and truncate of the lower file, by the
- * rights of both the client and the server, without a request.
+ * SETATTR attached: chmod, chown, utimes and truncate change the lower file
+ * without a request, with the permissions of both the client and the server.
  */
 #define _GNU_SOURCE
 #include <linux/fs.h>
@@ -63,7 +63,7 @@ static bool same_as_lower(struct fuse_server *s, const char *name)
 		a.st_atim.tv_sec == b.st_atim.tv_sec;
 }
 
-/* Each call changes the lower file, directory or symlink, and nobody is asked. */
+/* Each call changes the lower file, directory or symlink, without a request. */
 TEST_F_TIMEOUT(inode_set, each_call, IO_TIMEOUT)
 {
 	static const struct timespec ts[2] = { { .tv_sec = 1000 }, { .tv_sec = 2000 } };
@@ -110,7 +110,7 @@ TEST_F_TIMEOUT(inode_set, each_call, IO_TIMEOUT)
 	close(fd);
 }
 
-/* What a client may try with a file; the calls give 0 or an errno. */
+/* A change by a client.  Returns 0 or an errno. */
 static int change(int what, const char *path)
 {
 	static const struct timespec ts[2] = { { .tv_sec = 1000 }, { .tv_sec = 2000 } };
@@ -180,9 +180,9 @@ static const mode_t modes[] = {
 };
 
 /*
- * Changes, modes and clients: how each ends, and the mode, owner and size after it,
- * are those of a file of the lower file system to which the same client did the
- * same.  setuid and setgid bits fall as they do there.
+ * For each client, mode and change, the result and then mode, owner and size
+ * are those of the same change on the lower file system.  setuid and setgid bits
+ * are dropped as there.
  */
 TEST_F_TIMEOUT(inode_set, as_on_the_lower_file_system, IO_TIMEOUT)
 {
@@ -213,7 +213,7 @@ TEST_F_TIMEOUT(inode_set, as_on_the_lower_file_system, IO_TIMEOUT)
 	EXPECT_EQ(self->requests, fuse_server_requests(s));
 }
 
-/* A chown below is in force at once: the new owner may chmod, the old one may not. */
+/* A chown of the lower file counts at once: the new owner may chmod, the old owner may not. */
 TEST_F_TIMEOUT(inode_set, new_owner, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -240,7 +240,7 @@ TEST_F_TIMEOUT(inode_set, new_owner, IO_TIMEOUT)
 	EXPECT_TRUE(same_as_lower(s, "f"));
 }
 
-/* Answers that say that a client owns the file. */
+/* Answer that a client owns the file. */
 static bool lie(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	struct fuse_entry_out e = {
@@ -258,8 +258,8 @@ static bool lie(struct fuse_server *s, const struct fuse_in_header *in)
 }
 
 /*
- * A server that may not write the lower file, and says that a client owns it,
- * makes nobody truncate or chmod it, not even root.
+ * If the server may not write to the lower file, no client can truncate or
+ * chmod it, not even root, whatever owner the server reports.
  */
 TEST_F_TIMEOUT(inode_set, lying_server, IO_TIMEOUT)
 {
@@ -278,7 +278,7 @@ TEST_F_TIMEOUT(inode_set, lying_server, IO_TIMEOUT)
 	for (client = 0; client < CLIENTS; client++) {
 		for (what = 0; what < CHANGES; what++) {
 			client_become(client);
-			/* A change of nothing may be none. */
+			/* This call changes nothing and may succeed. */
 			if (what == 8)
 				change(what, fuse_path(s, "f"));
 			else
@@ -292,8 +292,8 @@ TEST_F_TIMEOUT(inode_set, lying_server, IO_TIMEOUT)
 }
 
 /*
- * The server's rights: root's changes through a server that is a user end as that
- * user's on the lower file system, where that is refused.
+ * Root's change through an unprivileged server ends as that server's own change
+ * on the lower file system.
  */
 TEST_F_TIMEOUT(inode_set, servers_rights, IO_TIMEOUT)
 {
@@ -321,8 +321,9 @@ TEST_F_TIMEOUT(inode_set, servers_rights, IO_TIMEOUT)
 }
 
 /*
- * A stranger's truncation and cached write take setuid and setgid from a file that the
- * server may write, though neither owns it, as on the lower file system.
+ * A truncate and a cached write by a stranger drop setuid and setgid as on the
+ * lower file system, if the server may write to the file, even if neither
+ * client nor server owns it.
  */
 TEST_F_TIMEOUT(inode_set, bits_of_another_owner, IO_TIMEOUT)
 {
@@ -352,7 +353,7 @@ TEST_F_TIMEOUT(inode_set, bits_of_another_owner, IO_TIMEOUT)
 	close(peer);
 }
 
-/* Append-only and immutable files stay so, for root too. */
+/* Changes of append-only and immutable files end as on the lower file system, for root too. */
 TEST_F_TIMEOUT(inode_set, append_only_and_immutable, IO_TIMEOUT)
 {
 	static const int flags[] = { FS_APPEND_FL, FS_IMMUTABLE_FL };
@@ -378,7 +379,7 @@ TEST_F_TIMEOUT(inode_set, append_only_and_immutable, IO_TIMEOUT)
 	}
 }
 
-/* A read-only mount of a lower file system is one: EROFS. */
+/* Through a read-only mount of the lower file system each change is EROFS. */
 TEST_F_TIMEOUT(inode_set, read_only_mount, IO_TIMEOUT)
 {
 	char at[] = "/tmp/ro.XXXXXX", path[64];
@@ -400,7 +401,7 @@ TEST_F_TIMEOUT(inode_set, read_only_mount, IO_TIMEOUT)
 	rmdir(at);
 }
 
-/* A program that runs is not truncated: ETXTBSY. */
+/* A program that runs cannot be truncated: ETXTBSY. */
 TEST_F_TIMEOUT(inode_set, running_program, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -447,7 +448,7 @@ static void truncate_f(void *arg)
 		abort();
 }
 
-/* A truncate breaks a lease of the lower file, and waits until it is given up. */
+/* A truncate breaks a lease of the lower file, and waits until the lease is released. */
 TEST_F_TIMEOUT(inode_set, breaks_lease, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -466,7 +467,7 @@ TEST_F_TIMEOUT(inode_set, breaks_lease, IO_TIMEOUT)
 	close(fd);
 }
 
-/* The client's limit of file sizes is in force, not the server's. */
+/* A truncate beyond the client's RLIMIT_FSIZE is EFBIG. */
 TEST_F_TIMEOUT(inode_set, size_limit, IO_TIMEOUT)
 {
 	struct rlimit old, low;
@@ -484,7 +485,7 @@ TEST_F_TIMEOUT(inode_set, size_limit, IO_TIMEOUT)
 	EXPECT_TRUE(same_as_lower(&self->s, "f"));
 }
 
-/* Cached pages go with the bytes that a truncate takes; what is left of them stays. */
+/* A truncate drops cached data beyond the new end, and keeps the rest. */
 TEST_F_TIMEOUT(inode_set, truncated_cache, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -507,7 +508,7 @@ TEST_F_TIMEOUT(inode_set, truncated_cache, IO_TIMEOUT)
 	close(fd);
 }
 
-/* Attached inodes answer ENOTCONN after death; the lower file is as it was. */
+/* After an abort each change is ENOTCONN, and the lower file keeps its data. */
 TEST_F_TIMEOUT(inode_set, not_connected, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -527,7 +528,10 @@ TEST_F_TIMEOUT(inode_set, not_connected, IO_TIMEOUT)
 	close(busy);
 }
 
-/* On an idmapped lower mount owners are given and compared as that mount maps them. */
+/*
+ * On an idmapped lower mount, chown and permission checks use owners as that
+ * mount maps them.
+ */
 TEST_F_TIMEOUT(inode_set, idmapped_lower, IO_TIMEOUT)
 {
 	char at[] = "/tmp/idmap.XXXXXX", path[64];
@@ -560,7 +564,7 @@ TEST_F_TIMEOUT(inode_set, idmapped_lower, IO_TIMEOUT)
 	ASSERT_EQ(0, fstatat(s->dirfd, "f", &st, 0));
 	EXPECT_EQ(USER, st.st_uid);
 	EXPECT_EQ(USER, st.st_gid);
-	/* Whom the mount does not map cannot be given it. */
+	/* The mount does not map this owner. */
 	EXPECT_EQ(-1, chown(fuse_path(s, "f"), OTHER, OTHER));
 	EXPECT_EQ(EOVERFLOW, errno);
 	EXPECT_EQ(0, inode_detach(s, "f"));
@@ -583,8 +587,9 @@ static void change_queued(struct queued *q)
 }
 
 /*
- * A client's chmod u+s, or chmod g+s, that waits for the lower inode's lock behind
- * the administrator's chown is checked again: it is no longer the owner's.
+ * A client's chmod u+s or g+s waits for the lower inode's lock behind a chown
+ * by the administrator.  It is checked again with the lock held, and refused,
+ * because the client is no longer the owner.
  */
 TEST_F_TIMEOUT(inode_set, chmod_races_with_chown, IO_TIMEOUT)
 {
@@ -609,15 +614,16 @@ TEST_F_TIMEOUT(inode_set, chmod_races_with_chown, IO_TIMEOUT)
 			EXPECT_TRUE(same_as_lower(s, "f"));
 			if (client.err)
 				break;
-			/* It was first: chown has taken the bits. */
+			/* The chmod was first, and the chown has dropped the bits. */
 		}
 		EXPECT_EQ(EPERM, client.err) TH_LOG("change %d", what);
 	}
 }
 
 /*
- * Bits that come while a stranger's truncate waits for the lock fall by it, for it
- * is looked at what has to fall with the lock held.
+ * A stranger's truncate waits for the lower inode's lock while the
+ * administrator sets setuid and setgid.  It drops these bits too, because it
+ * looks for them with the lock held.
  */
 TEST_F_TIMEOUT(inode_set, truncate_races_with_chmod, IO_TIMEOUT)
 {

@@ -85,7 +85,7 @@ int inode_detach_all(struct fuse_server *s)
 	return inode_ioctl(s->dev, &in);
 }
 
-/* The mount may be dead, but its device number is in mountinfo. */
+/* Look in mountinfo: the mount may be dead, and a stat of it would fail. */
 static unsigned int connection(struct fuse_server *s)
 {
 	unsigned int dev = 0, minor_id;
@@ -106,7 +106,7 @@ static const char *control(struct fuse_server *s, const char *name)
 {
 	static char path[128];
 
-	/* This is the test's own mount namespace. */
+	/* A test has its own mount namespace. */
 	if (access(CONTROL, R_OK))
 		mount("fusectl", CONTROL, "fusectl", 0, NULL);
 	snprintf(path, sizeof(path), CONTROL "/%u/%s", connection(s), name);
@@ -282,9 +282,7 @@ bool pair_alike(struct fuse_server *s)
 		f.st_mtim.tv_sec == low.st_mtim.tv_sec;
 }
 
-/*
- * A write to the lower "f" that has its lock, and stops at its buffer's page.
- */
+/* A write to the lower "f" that holds the inode lock and blocks at the page of its buffer */
 struct stopped {
 	struct blocker b;
 	int fd, uffd;

@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/*
- * Extended attributes and the targets of symlinks, of inodes that have these
- * operations attached.
- */
+/* Extended attributes and symlink targets of inodes that have these operations attached */
 #define _GNU_SOURCE
 #include <string.h>
 #include <linux/fs.h>
@@ -56,7 +53,10 @@ static unsigned long asked(struct fuse_server *s)
 		fuse_server_count(s, FUSE_REMOVEXATTR);
 }
 
-/* Set, read, list and remove, of files and directories: below, and nobody is asked. */
+/*
+ * setxattr(), getxattr(), listxattr() and removexattr() of files and
+ * directories act on the lower file, without a request.
+ */
 TEST_F_TIMEOUT(inode_xattr, each_call, IO_TIMEOUT)
 {
 	static const char *names[] = { "user.x", "trusted.x", "security.x" };
@@ -102,7 +102,7 @@ TEST_F_TIMEOUT(inode_xattr, each_call, IO_TIMEOUT)
 	EXPECT_EQ(0, asked(s));
 }
 
-/* What a client may try; 0 or an errno. */
+/* A call by a client.  Returns 0 or an errno. */
 static int try_xattr(int what, const char *path)
 {
 	char value[100];
@@ -151,7 +151,7 @@ static int try_xattr(int what, const char *path)
 
 #define TRIALS	11
 
-/* Clients, modes and calls: each ends as with a file of the lower file system. */
+/* For each client, mode and call the result is that on the lower file system. */
 TEST_F_TIMEOUT(inode_xattr, clients_rights, IO_TIMEOUT)
 {
 	static const mode_t modes[] = { 0644, 0600, 0660, 0444, 0622, 0000, 0666, 01777 };
@@ -182,7 +182,7 @@ TEST_F_TIMEOUT(inode_xattr, clients_rights, IO_TIMEOUT)
 	EXPECT_EQ(0, asked(s));
 }
 
-/* btrfs tells everybody of trusted.*, of which FUSE tells who may read it. */
+/* btrfs lists trusted.* for every client; FUSE lists it only for clients that may read it. */
 static ssize_t without_trusted(char *list, ssize_t n)
 {
 	ssize_t kept = 0, len;
@@ -198,7 +198,7 @@ static ssize_t without_trusted(char *list, ssize_t n)
 	return kept;
 }
 
-/* A list has what the client may know of, not what the server may. */
+/* listxattr() returns the names that the client may see, not those that the server may see. */
 TEST_F_TIMEOUT(inode_xattr, clients_list, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -225,7 +225,7 @@ TEST_F_TIMEOUT(inode_xattr, clients_list, IO_TIMEOUT)
 	EXPECT_EQ(0, asked(s));
 }
 
-/* File capabilities are root's to give, here as below, and writes take them. */
+/* Only a client that may do so on the lower file system can set file capabilities. */
 TEST_F_TIMEOUT(inode_xattr, capabilities, IO_TIMEOUT)
 {
 	static const uint32_t cap[5] = { 0x02000001, 1 << 13 };
@@ -252,7 +252,10 @@ TEST_F_TIMEOUT(inode_xattr, capabilities, IO_TIMEOUT)
 	EXPECT_EQ(0, asked(s));
 }
 
-/* Root's calls through a server that is a user end as that user's below, if refused there. */
+/*
+ * Root's call through an unprivileged server ends as that server's own call on
+ * the lower file system.
+ */
 TEST_F_TIMEOUT(inode_xattr, servers_rights, IO_TIMEOUT)
 {
 	static const mode_t modes[] = { 0644, 0600, 0444, 0622, 0000, 0666 };
@@ -280,7 +283,7 @@ TEST_F_TIMEOUT(inode_xattr, servers_rights, IO_TIMEOUT)
 	}
 }
 
-/* A read-only mount and an immutable file take none. */
+/* A read-only mount and an immutable file accept no setxattr() and no removexattr(). */
 TEST_F_TIMEOUT(inode_xattr, not_written, IO_TIMEOUT)
 {
 	char at[] = "/tmp/ro.XXXXXX", path[64];
@@ -315,9 +318,9 @@ TEST_F_TIMEOUT(inode_xattr, not_written, IO_TIMEOUT)
 }
 
 /*
- * Lists are the server's where FUSE_POSIX_ACL was not negotiated, since nobody else
- * checks whose file it is; where it was, they are set below, by the owner alone, and
- * take setgid as they do there.
+ * Without FUSE_POSIX_ACL the server handles ACLs, because nothing else checks
+ * who owns the file.  With it the kernel sets ACLs of the lower file, for
+ * clients that may do so on the lower file system, and drops setgid as there.
  */
 TEST_F_TIMEOUT(inode_xattr, lists, IO_TIMEOUT)
 {
@@ -357,7 +360,7 @@ TEST_F_TIMEOUT(inode_xattr, lists, IO_TIMEOUT)
 				  getxattr(fuse_path(s, "f"), ACL, acl, sizeof(acl)));
 		}
 	}
-	/* Gone below, gone here. */
+	/* An ACL that was removed from the lower file is gone from the mount. */
 	ASSERT_EQ(0, set_acl(fuse_path(s, "f")));
 	ASSERT_EQ(0, removexattr(lower_path(s, "f"), ACL));
 	EXPECT_EQ(-1, getxattr(fuse_path(s, "f"), ACL, acl, sizeof(acl)));
@@ -380,9 +383,9 @@ static void change_acl(struct queued *q)
 }
 
 /*
- * An owner's list, or the removal of one, that waits for the lower inode's lock
- * behind the administrator's chown is checked again: it is no longer the
- * owner's.
+ * An owner sets or removes an ACL, and waits for the lower inode's lock behind
+ * a chown by the administrator.  The call is checked again with the lock held,
+ * and refused, because the client is no longer the owner.
  */
 TEST_F_TIMEOUT(inode_xattr, list_races_with_chown, IO_TIMEOUT)
 {
@@ -391,7 +394,7 @@ TEST_F_TIMEOUT(inode_xattr, list_races_with_chown, IO_TIMEOUT)
 	char acl[64];
 	int what, i;
 
-	/* Without FUSE_POSIX_ACL lists are the server's. */
+	/* Without FUSE_POSIX_ACL the server handles ACLs. */
 	if (!variant->posix_acl)
 		return;
 	if (set_acl(lower_path(s, "peer")) == EOPNOTSUPP)
@@ -408,7 +411,7 @@ TEST_F_TIMEOUT(inode_xattr, list_races_with_chown, IO_TIMEOUT)
 			if (!what)
 				ASSERT_EQ(0, set_acl(lower_path(s, "f")));
 			had = getxattr(lower_path(s, "f"), ACL, acl, sizeof(acl));
-			/* The VFS looks at the owner that was seen last. */
+			/* The VFS checks the owner that was seen last. */
 			ASSERT_EQ(0, lookup(s, "f"));
 			if (!race(s, &below, &client))
 				SKIP(return, "list_races_with_chown");
@@ -420,7 +423,7 @@ TEST_F_TIMEOUT(inode_xattr, list_races_with_chown, IO_TIMEOUT)
 	EXPECT_EQ(0, asked(s));
 }
 
-/* After death: ENOTCONN. */
+/* After an abort each call is ENOTCONN. */
 TEST_F_TIMEOUT(inode_xattr, not_connected, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
@@ -466,7 +469,7 @@ FIXTURE_TEARDOWN(inode_link)
 	fuse_server_stop(&self->s);
 }
 
-/* A symlink is read and followed without a READLINK, a long one too. */
+/* A symlink, a long one too, is read and followed without a READLINK. */
 TEST_F_TIMEOUT(inode_link, readlink, IO_TIMEOUT)
 {
 	static char target[1000], got[4096];
@@ -486,7 +489,7 @@ TEST_F_TIMEOUT(inode_link, readlink, IO_TIMEOUT)
 	EXPECT_EQ(2, inodes_attached(s));
 	EXPECT_EQ(0, fuse_server_count(s, FUSE_READLINK));
 
-	/* Without it, it is asked for. */
+	/* Without the attached operation readlink() sends READLINK. */
 	ASSERT_EQ(0, inode_detach(s, "l"));
 	EXPECT_EQ(1, readlink(fuse_path(s, "l"), got, sizeof(got)));
 	EXPECT_EQ(1, fuse_server_count(s, FUSE_READLINK));
