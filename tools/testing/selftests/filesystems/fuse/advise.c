@@ -112,7 +112,10 @@ TEST_F_TIMEOUT(advise, random, IO_TIMEOUT)
 
 	ASSERT_EQ(0, posix_fadvise(self->fd, 0, 0, POSIX_FADV_RANDOM));
 	ASSERT_EQ(1, pread(self->fd, &c, 1, 0));
-	/* Pages that another file reads ahead after that arrive later. */
+	/*
+	 * If the first read had started readahead, its pages would arrive
+	 * before those of the second file.
+	 */
 	ASSERT_EQ(1, pread(self->twin, &c, 1, 0));
 	EXPECT_TRUE(becomes_resident(&self->s, "twin", 2));
 	if (self->evicts) {

@@ -13,8 +13,8 @@
 /* Returns 0 or a positive errno. */
 int ioctl_errno(int dev, unsigned long cmd, const void *arg);
 /*
- * The same with pointers from which @len bytes cannot be read: EFAULT, unless
- * one of them gives another result.
+ * Likewise, with pointers from which @len bytes cannot be read.  Returns EFAULT,
+ * unless one of them gives another result.
  */
 int ioctl_unreadable(int dev, unsigned long cmd, const void *arg, size_t len);
 
@@ -43,7 +43,7 @@ struct trial {
 	int want;			/* 0 or an errno */
 	int (*lower)(struct fuse_server *s);
 	int flags;			/* of the client's open */
-	/* unique is added to the right one; fd is that of lower() */
+	/* @unique is added to that of the request; lower() opens fd */
 	union {
 		struct fuse_passthrough_out out;
 		struct fuse_passthrough_inode in;
@@ -54,15 +54,15 @@ struct attempt {
 	const struct trial *t;
 	int opcode;			/* of the request */
 	int got;
-	int dev;			/* to ask at; -1: the server's */
+	int dev;			/* to attach at; -1: the server's */
 	int fd;
-	int given;			/* a descriptor for lower() */
-	struct own_fs *fs;		/* for lower(), too */
+	int given;			/* descriptor that lower() may return */
+	struct own_fs *fs;		/* file system that lower() may use */
 	uint64_t last;			/* unique of the last request */
 };
 
 /*
- * Start a server whose requests see @a, with the lower files "f" of pattern 1
+ * Start a server for the attempts of @a, with the lower files "f" of pattern 1
  * and "other" of pattern 2.  Returns 0 or a negative errno.
  */
 int serve_attempts(struct fuse_server *s, struct attempt *a, size_t len,
@@ -70,7 +70,7 @@ int serve_attempts(struct fuse_server *s, struct attempt *a, size_t len,
 int attempt_dev(struct fuse_server *s);
 /* A request() that makes the attempt by FUSE_DEV_IOC_PASSTHROUGH_OPEN */
 bool try_attach(struct fuse_server *s, const struct fuse_in_header *in);
-/* Could lower() not open a file that it was to open? */
+/* Did lower() fail to open the file of this trial? */
 bool lower_missing(const struct trial *t, int fd);
 /* Answer this request, and read the next one from the other device. */
 void switch_dev(struct fuse_server *s, const struct fuse_in_header *in);
@@ -81,9 +81,7 @@ void switch_dev(struct fuse_server *s, const struct fuse_in_header *in);
  */
 bool reads_pattern(struct fuse_server *s, int fd, size_t len, unsigned int seed,
 		   bool passthrough);
-/*
- * The same for a write of @len bytes of pattern @seed to the lower file @name
- */
+/* Likewise for a write of @len bytes of pattern @seed to the lower file @name */
 bool writes_pattern(struct fuse_server *s, int fd, const char *name, size_t len,
 		    unsigned int seed, bool passthrough);
 
@@ -92,10 +90,10 @@ bool send_fd(int sock, int fd, const char *text);
 /* Returns the received descriptor or -1. */
 int receive_fd(int sock, char *text, size_t len);
 
-/* The server's last device is closed, in the thread that serves, which ends. */
+/* Close the server's last device in the server thread, which then ends. */
 void close_device(struct fuse_server *s);
 void wait_for_close(void);
-/* A request() that does so at STATFS */
+/* A request() that does this at STATFS */
 bool die_at_statfs(struct fuse_server *s, const struct fuse_in_header *in);
 
 #endif /* _SELFTESTS_FUSE_ATTACH_TEST_H */

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A frozen lower file system: passthrough writes wait for the thaw, reads pass,
- * changes of attached inodes are the server's.
- * FUSE_TEST_LOWER names a file system that may be frozen.
+ * A frozen lower file system: passthrough writes wait for the thaw, reads do
+ * not wait, and changes of attached inodes go to the server.  FUSE_TEST_LOWER
+ * names a file system that can be frozen.
  */
 #define _GNU_SOURCE
 #include <linux/fs.h>
@@ -323,8 +323,8 @@ static void call_change(void *arg)
 }
 
 /*
- * Changes of an attached inode go to the server while the lower file system is
- * frozen, who waits for the thaw; before and after nobody is asked.
+ * While the lower file system is frozen, changes of an attached inode go to the
+ * server, which waits for the thaw.  After the thaw they send no request.
  */
 TEST_F_TIMEOUT(freeze, changes_ask, IO_TIMEOUT)
 {

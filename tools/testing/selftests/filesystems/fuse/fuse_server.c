@@ -91,7 +91,7 @@ static bool keep_back(struct fuse_server *s, const struct request *rq)
 	return held;
 }
 
-/* How each request is answered; NULL: ENOSYS. */
+/* The answer to each request; NULL: ENOSYS */
 static const answer_fn answers[FUSE_SERVER_OPCODES] = {
 	[FUSE_INIT] = server_init,
 	[FUSE_LOOKUP] = server_lookup,
@@ -126,7 +126,7 @@ static const answer_fn answers[FUSE_SERVER_OPCODES] = {
 	[FUSE_READDIR] = server_readdir,
 };
 
-/* These have no answer. */
+/* These requests have no answer. */
 static bool is_silent(uint32_t opcode)
 {
 	return opcode == FUSE_FORGET || opcode == FUSE_BATCH_FORGET ||
@@ -174,7 +174,7 @@ static void *serve(void *arg)
 int fuse_server_start(struct fuse_server *s)
 {
 	const char *base = getenv("FUSE_TEST_LOWER") ?: getenv("TMPDIR") ?: "/tmp";
-	static pid_t own_mounts;	/* of this process */
+	static pid_t own_mounts;	/* process with its own mount namespace */
 	char opts[128];
 
 	snprintf(s->mnt, sizeof(s->mnt), "/tmp/fuse.XXXXXX");
@@ -185,7 +185,7 @@ int fuse_server_start(struct fuse_server *s)
 	s->attach_in = -1;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->change, NULL);
-	/* So that the next node is the one after the root. */
+	/* New nodes come after that of the root. */
 	s->nodes[0].name = "";
 	s->nodes[FUSE_ROOT_ID].name = ".";
 
@@ -213,14 +213,14 @@ void fuse_server_die(struct fuse_server *s)
 {
 	if (s->dev < 0)
 		return;
-	/* Aborts; the thread's read gets ENODEV. */
+	/* The abort ends the thread's read with ENODEV. */
 	umount2(s->mnt, MNT_FORCE);
 	pthread_join(s->thread, NULL);
 	close(s->dev);
 	s->dev = -1;
 }
 
-/* Remove what is in a directory, and close it. */
+/* Empty a directory, and close it. */
 static void empty(int dirfd)
 {
 	DIR *dir = fdopendir(dirfd);

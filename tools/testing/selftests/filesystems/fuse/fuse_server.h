@@ -31,7 +31,7 @@ enum fuse_server_open {
 	OPEN_BY_INODE,
 };
 
-/* What OPEN_BY_INODE attaches to a file: all that opens do. */
+/* Operations that OPEN_BY_INODE attaches to a regular file */
 #define FUSE_SERVER_BY_INODE					\
 	(FUSE_PASSTHROUGH_OP(FUSE_GETATTR) |			\
 	 FUSE_PASSTHROUGH_OP(FUSE_SETATTR) |			\
@@ -41,13 +41,13 @@ enum fuse_server_open {
 	 FUSE_PASSTHROUGH_OP(FUSE_LSEEK) |			\
 	 FUSE_PASSTHROUGH_OP(FUSE_COPY_FILE_RANGE))
 
-/* A name that an answer has mentioned, and what is attached to its inode. */
+/* A name that an answer has mentioned, and what answers attach to its inode */
 struct fuse_server_node {
 	char *name;		/* path below the served directory */
-	/* FUSE_PASSTHROUGH_OP(); 0: nothing but for OPEN_BY_INODE */
+	/* FUSE_PASSTHROUGH_OP(); with 0 only OPEN_BY_INODE attaches */
 	uint64_t ops;
 	uint32_t flags;		/* FUSE_PASSTHROUGH_RDONLY */
-	const char *lower;	/* another name below; NULL: the same */
+	const char *lower;	/* name of the lower file; NULL: the same */
 };
 
 struct fuse_server {
@@ -55,10 +55,10 @@ struct fuse_server {
 	bool writeback;			/* negotiate FUSE_WRITEBACK_CACHE */
 	bool xattrs;			/* serve extended attributes */
 	unsigned int attr_valid;	/* seconds, of attributes and entries */
-	bool entries_expire;		/* entries at once; attributes do not */
+	bool entries_expire;		/* names expire at once, attributes do not */
 	bool owner_only;		/* mount without allow_other */
 	bool permissions;		/* mount with default_permissions */
-	/* May change the answer to INIT. */
+	/* May be NULL; may change the answer to INIT */
 	void (*init)(struct fuse_server *s, struct fuse_init_out *out);
 
 	/* Mount point and served directory */
@@ -72,18 +72,19 @@ struct fuse_server {
 	enum fuse_server_open how;
 	uint32_t open_flags;		/* further FOPEN_* flags */
 	int open_mode;			/* of the lower file; -1: the client's */
-	const char *open_lower;		/* another name below; NULL: the same */
+	const char *open_lower;		/* name of the lower file; NULL: the same */
 
 	/*
-	 * Requests whose answers attach to the inode what its node says,
-	 * FUSE_PASSTHROUGH_OP(); by default all.
+	 * Requests, as FUSE_PASSTHROUGH_OP(), whose answers attach what the
+	 * node of the inode says; by default all
 	 */
 	uint64_t attach_in;
 	uint64_t new_ops;		/* ops of new nodes */
 
 	/*
-	 * Sees each request first, in the server thread.  Returns true if the
-	 * request has been answered, or will be by fuse_server_reply().
+	 * request() sees each request first, in the server thread.  It returns
+	 * true if the request has been answered, or will be by
+	 * fuse_server_reply().
 	 */
 	bool (*request)(struct fuse_server *s, const struct fuse_in_header *in);
 	void *arg;			/* for init() and request() */
@@ -94,7 +95,7 @@ struct fuse_server {
 	pthread_cond_t change;
 	unsigned long count[FUSE_SERVER_OPCODES];
 	int open_error;			/* errno of the last failed attach */
-	int inode_error;		/* the same, of an attach to an inode */
+	int inode_error;		/* errno of the last failed attach to an inode */
 	bool hold;
 	unsigned char hold_last;
 	unsigned int nr_held;
@@ -119,13 +120,13 @@ int fuse_server_reply(struct fuse_server *s, uint64_t unique, int error,
 int fuse_server_attr(struct fuse_server *s, uint64_t nodeid, const char *name,
 		     struct fuse_attr *a);
 
-/* The node id of a name, which is made if there is none. "." is the root. */
+/* Returns the node id of a name, and makes a node if there is none.  "." is the root. */
 uint64_t fuse_server_nodeid(struct fuse_server *s, const char *name);
-/* The node itself, to say what answers attach to its inode. */
+/* Returns the node of a name, which says what answers attach to its inode. */
 struct fuse_server_node *fuse_server_node(struct fuse_server *s, const char *name);
 
 unsigned long fuse_server_count(struct fuse_server *s, int opcode);
-/* All requests except FORGET and INTERRUPT. */
+/* Number of all requests except FORGET and INTERRUPT */
 unsigned long fuse_server_requests(struct fuse_server *s);
 /* Wait until the server has got @count of these requests. */
 void fuse_server_wait(struct fuse_server *s, int opcode, unsigned long count);

@@ -52,9 +52,7 @@ FIXTURE_TEARDOWN(io_async)
 	fuse_server_stop(&self->s);
 }
 
-/*
- * The last reference to each of @nr opens is gone, of which @self->fd is none.
- */
+/* Wait for the last close of each of @nr opens.  @self->fd is not one of them. */
 static void wait_released(FIXTURE_DATA(io_async) *self, enum fuse_server_open how,
 			  unsigned long nr)
 {

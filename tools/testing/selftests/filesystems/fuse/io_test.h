@@ -46,9 +46,9 @@ int lower_open(struct fuse_server *s, const char *name, int flags);
 char *lower_path(struct fuse_server *s, const char *name);
 char *fuse_path(struct fuse_server *s, const char *name);
 
-/* The kernel knows the name from now on.  0 or -1. */
+/* Look up a name, so that the kernel knows it.  Returns 0 or -1. */
 int lookup(struct fuse_server *s, const char *name);
-/* Make the kernel forget a name, and the inode with it if nobody uses that. */
+/* Make the kernel forget a name, and the inode too unless it is in use. */
 int forget_dentry(struct fuse_server *s, const char *name);
 
 /* The byte at file offset @off of pattern @seed; never 0. */
@@ -61,7 +61,7 @@ bool all_zero(const void *buf, size_t len);
 /* Make a lower file with @len bytes of pattern @seed. Returns 0 or -1. */
 int lower_make(struct fuse_server *s, const char *name, size_t len,
 	       unsigned int seed);
-/* The same as pattern_differs() for a lower file, read without FUSE */
+/* Likewise for a lower file, read without FUSE */
 long lower_differs(struct fuse_server *s, const char *name, off_t off,
 		   size_t len, unsigned int seed);
 /* Does the lower file system have this magic number? */
@@ -75,14 +75,14 @@ long long sectors_written(struct fuse_server *s);
 off_t size_of(int fd);
 /* The permission bits of a lower file, or 0 */
 mode_t lower_mode(struct fuse_server *s, const char *name);
-/* Those that the mount has, without a request; exec uses them. */
+/* The mode that the mount has cached and exec uses, without a request */
 mode_t cached_mode(int fd);
 /* Anonymous memory or NULL */
 void *pages(size_t len);
 
 /* Number of READ and WRITE requests so far */
 unsigned long server_io(struct fuse_server *s);
-/* Whether a lower file serves such opens */
+/* Does a lower file serve such opens? */
 bool passes_through(enum fuse_server_open how);
 /* Number of requests so far that such opens must not send */
 unsigned long server_bypassed(struct fuse_server *s, enum fuse_server_open how);
@@ -90,7 +90,7 @@ unsigned long server_bypassed(struct fuse_server *s, enum fuse_server_open how);
 /* Set the module parameter passthrough_mprotect_exec. Returns 0 or -1. */
 int set_mprotect_exec(bool may);
 
-/* Write a text to a file that is there. */
+/* Write a text to an existing file. */
 bool write_file(const char *path, const char *text);
 
 /* Wait for a child.  Returns its exit status, or -1 if a signal killed it. */

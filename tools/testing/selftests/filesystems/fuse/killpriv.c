@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * setuid and setgid after a change of data by a request: allocate, punch, zero,
- * truncate, copy, and a write without passthrough
+ * setuid and setgid bits after a request has changed data: allocate, punch,
+ * zero, truncate, copy, and a write without passthrough
  */
 #define _GNU_SOURCE
 #include <grp.h>
@@ -92,7 +92,7 @@ static int change_as(enum who who, const char *dir, const char *name,
 	return child_status(pid);
 }
 
-/* The mode that exec uses, which asks for X_OK first. */
+/* The mode that exec sees; exec checks X_OK before it reads the mode. */
 static mode_t exec_mode(struct fuse_server *s, const char *name)
 {
 	struct statx stx;
@@ -131,13 +131,13 @@ FIXTURE_TEARDOWN(killpriv)
 	fuse_server_stop(&self->s);
 }
 
-/* A passthrough write is no request; a direct write is left to the server. */
+/* A passthrough write sends no request; a direct write leaves the bits to the server. */
 static bool is_request(enum op op, enum fuse_server_open how)
 {
 	return op != OP_WRITE || how == OPEN_CACHED;
 }
 
-/* btrfs drops no bits where it punches what is a hole already. */
+/* btrfs drops no bits if the punched range is a hole already. */
 static int fill_last_block(struct fuse_server *s, const char *name)
 {
 	int fd = lower_open(s, name, O_WRONLY);
@@ -150,7 +150,7 @@ static int fill_last_block(struct fuse_server *s, const char *name)
 	return n == 4 ? 0 : -1;
 }
 
-/* tmpfs of 6.1 drops no bits where it allocates or punches. */
+/* tmpfs of 6.1 drops no bits when it allocates or punches. */
 static int change_lower(struct fuse_server *s, enum who who, enum op op)
 {
 	int err = change_as(who, s->lower, "low", op, LEN);
@@ -161,9 +161,9 @@ static int change_lower(struct fuse_server *s, enum who who, enum op op)
 }
 
 /*
- * A server with CAP_FSETID, without killpriv flags: an operation drops the bits
- * that the same operation of the same client drops on the lower file system,
- * with and without group-exec, in the group and not.
+ * The server has CAP_FSETID and negotiated no killpriv flag.  An operation drops
+ * the bits that the same operation of the same client drops on the lower file
+ * system, with and without group-exec, for members of the group and for others.
  */
 TEST_F_TIMEOUT(killpriv, as_on_the_lower_file_system, IO_TIMEOUT)
 {
@@ -207,7 +207,7 @@ TEST_F_TIMEOUT(killpriv, as_on_the_lower_file_system, IO_TIMEOUT)
 	}
 }
 
-/* --- The server drops them --- */
+/* --- The server drops the bits --- */
 
 FIXTURE(killpriv_v2) {
 	struct fuse_server s;
@@ -216,7 +216,7 @@ FIXTURE(killpriv_v2) {
 
 FIXTURE_VARIANTS_HOW(killpriv_v2);
 
-/* A server that negotiated it drops the bits, for each client. */
+/* A server that negotiated FUSE_HANDLE_KILLPRIV_V2 drops the bits, for each client. */
 static void killpriv_v2(struct fuse_server *s, struct fuse_init_out *out)
 {
 	struct __user_cap_header_struct h = {
@@ -233,7 +233,7 @@ static void killpriv_v2(struct fuse_server *s, struct fuse_init_out *out)
 		abort();
 }
 
-/* The lower file @name is a program with a block behind it. */
+/* Make the lower file @name, a program followed by one more block. */
 static off_t make_program(struct fuse_server *s, const char *name)
 {
 	int in = open("/usr/bin/id", O_RDONLY | O_CLOEXEC);
@@ -266,7 +266,7 @@ FIXTURE_TEARDOWN(killpriv_v2)
 	fuse_server_stop(&self->s);
 }
 
-/* User id of "id" when a stranger starts it */
+/* User id of "id" when a stranger executes it */
 static int uid_of_exec(struct fuse_server *s)
 {
 	char buf[16] = "";
@@ -321,7 +321,7 @@ TEST_F_TIMEOUT(killpriv_v2, exec_sees_it, IO_TIMEOUT)
 	}
 }
 
-/* The same, by the mode that exec uses, and for O_TRUNC in the OPEN */
+/* Likewise for the mode that exec sees, and for O_TRUNC in the OPEN */
 TEST_F_TIMEOUT(killpriv_v2, mode_is_fresh, IO_TIMEOUT)
 {
 	enum who who;

@@ -149,9 +149,7 @@ int configfs_file(int flags)
 	 * first has SB_KERNMOUNT.
 	 */
 	if (mkdtemp(dir) && !mount("configfs", dir, "configfs", 0, NULL)) {
-		/*
-		 * This fails if null_blk is built in; then it is there already.
-		 */
+		/* modprobe fails if null_blk is built in, and thus already there. */
 		system("modprobe -q null_blk nr_devices=0 2>/dev/null");
 		fd = file_on("configfs", "nullb/fuse_test",
 			     "nullb/fuse_test/size", flags);
@@ -257,7 +255,7 @@ void own_fs_end(struct own_fs *fs)
 	rmdir(fs->dir);
 }
 
-/* A user namespace where @from, of a file system, is @to, and root is root. */
+/* Make a user namespace that maps @from, of a file system, to @to, and root to root. */
 static int map_users(uid_t from, uid_t to)
 {
 	char path[64], map[64];

@@ -14,7 +14,7 @@ int other_rdonly(struct fuse_server *s);
 int other_wronly(struct fuse_server *s);
 int other_path(struct fuse_server *s);
 
-/* Numbers of no open file */
+/* Numbers that are no open descriptor */
 int closed(struct fuse_server *s);
 int minus_one(struct fuse_server *s);
 int minus_two(struct fuse_server *s);
@@ -62,14 +62,14 @@ struct own_fs {
 #define OWN_FS_SEED	3
 
 bool own_fs_mount(struct own_fs *fs);
-/* Unmount it, and mount a new one there. Returns false if it is busy. */
+/* Unmount it, and mount a new one there.  Returns false if it is busy. */
 bool own_fs_free(struct own_fs *fs);
 bool own_fs_busy(struct own_fs *fs);
 void own_fs_end(struct own_fs *fs);
 
 /*
- * Mount the directory at @at, with @from's files as @to's.  Returns 0, or an errno
- * if this file system cannot.
+ * Mount the directory at @at; files of user and group @from belong to @to
+ * there.  Returns 0, or an errno if the file system has no idmapped mounts.
  */
 int idmapped(int dirfd, const char *at, uid_t from, uid_t to);
 

@@ -110,9 +110,7 @@ TEST_F_TIMEOUT(mixed, no_fallback, IO_TIMEOUT)
 	})));
 }
 
-/*
- * The server reads for a splice from a direct open, whatever pages are cached.
- */
+/* A splice from a direct open sends READ, whatever pages are cached. */
 TEST_F_TIMEOUT(mixed, direct_splice, IO_TIMEOUT)
 {
 	char *map = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -121,7 +119,7 @@ TEST_F_TIMEOUT(mixed, direct_splice, IO_TIMEOUT)
 
 	ASSERT_NE(MAP_FAILED, map);
 	ASSERT_EQ(PAGE, pread(self->cached, self->buf, PAGE, 0));
-	/* This is not noticed, so that the page stays. */
+	/* FUSE does not notice the store, and keeps the page. */
 	memset(map, 'm', PAGE);
 	ASSERT_EQ(0, pipe2(p, O_CLOEXEC));
 	EXPECT_LE(1, SERVER_IO(&self->s, ({
@@ -179,10 +177,7 @@ TEST_F_TIMEOUT(mixed, cached_mapping, IO_TIMEOUT)
 	munmap(p, LEN);
 }
 
-/*
- * An append goes behind dirty cached bytes that lie beyond the end known to the
- * server.
- */
+/* An append goes behind dirty cached bytes, even if the server does not know of them yet. */
 TEST_F_TIMEOUT(mixed, append_after_cached, IO_TIMEOUT)
 {
 	struct iovec iov = { self->buf, 100 };
@@ -318,8 +313,8 @@ TEST_F_TIMEOUT(mixed, nowait_beside_pages, IO_TIMEOUT)
 }
 
 /*
- * The buffer is a cached mapping without its page: with RWF_NOWAIT the call gives
- * EAGAIN and sends no READ for it, without it the page comes.
+ * The buffer is a cached mapping whose page is not present.  With RWF_NOWAIT the
+ * call gives EAGAIN and sends no READ for the page; otherwise the page is read.
  */
 TEST_F_TIMEOUT(mixed, nowait_on_cached_mapping, IO_TIMEOUT)
 {
@@ -424,14 +419,14 @@ static void call_write(void *arg)
 	io->ret = pwrite(io->fd, io->buf, 100, io->off);
 }
 
-/* Send a dirty page of pattern 2 at 0 to the server, which holds the WRITE. */
+/* Dirty the page at 0 with pattern 2, and write it back.  The server holds the WRITE. */
 static int in_flight(struct fuse_server *s, int cached, char **map)
 {
 	*map = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, cached, 0);
 	if (*map == MAP_FAILED)
 		return -1;
 	fuse_server_hold(s, pattern_at(PAGE - 1, 2));
-	/* The byte by which the page is known comes first: writeback may start at any moment. */
+	/* Store the byte that identifies the page first: writeback may start at any moment. */
 	(*map)[PAGE - 1] = pattern_at(PAGE - 1, 2);
 	pattern(*map, PAGE, 0, 2);
 	if (sync_file_range(cached, 0, PAGE, SYNC_FILE_RANGE_WRITE))
@@ -442,7 +437,7 @@ static int in_flight(struct fuse_server *s, int cached, char **map)
 
 /*
  * A passthrough read waits for a WRITE in flight: page writeback has ended, the
- * page may be gone, and the lower file lacks the data still.
+ * page may be gone, and the lower file still lacks the data.
  */
 TEST_F_TIMEOUT(mixed, read_waits_for_write, IO_TIMEOUT)
 {
@@ -452,7 +447,7 @@ TEST_F_TIMEOUT(mixed, read_waits_for_write, IO_TIMEOUT)
 
 	ASSERT_EQ(0, in_flight(&self->s, self->cached, &p));
 	munmap(p, PAGE);
-	/* No page left to look at. */
+	/* Drop the page from the cache. */
 	posix_fadvise(self->cached, 0, 0, POSIX_FADV_DONTNEED);
 	EXPECT_TRUE(blocker_start(&b, call_read, &io));
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, PAGE, 1));
@@ -462,7 +457,7 @@ TEST_F_TIMEOUT(mixed, read_waits_for_write, IO_TIMEOUT)
 	EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, 0, 2));
 }
 
-/* A passthrough write waits for a WRITE in flight, too, so that its own data stays. */
+/* A passthrough write waits for a WRITE in flight too, so that its own data stays. */
 TEST_F_TIMEOUT(mixed, write_waits_for_write, IO_TIMEOUT)
 {
 	struct one_io io = { .fd = self->pass, .buf = self->buf, .off = 200 };
@@ -484,8 +479,9 @@ TEST_F_TIMEOUT(mixed, write_waits_for_write, IO_TIMEOUT)
 }
 
 /*
- * A mapping of the lower file waits, too, and shows the data of the WRITE in flight.
- * It is made in another process: the server cannot run while its own mmap lock is held.
+ * A mapping of the lower file waits too, and shows the data of the WRITE in
+ * flight.  Another process makes it: mmap() waits with the mmap lock of its
+ * process held, and the server thread cannot run without that of its own.
  */
 TEST_F_TIMEOUT(mixed, mmap_waits_for_write, IO_TIMEOUT)
 {
@@ -510,17 +506,14 @@ TEST_F_TIMEOUT(mixed, mmap_waits_for_write, IO_TIMEOUT)
 }
 
 /*
- * A mapping of other pages does not wait, since it holds the mmap lock.  When mmap()
- * returns, dirty pages are on their way to the server.
+ * A mapping of other pages does not wait, since mmap() holds the mmap
+ * lock.  When mmap() returns, the WRITEs of dirty pages have been sent.
  */
 TEST_F_TIMEOUT(mixed, mmap_elsewhere_goes_on, IO_TIMEOUT)
 {
 	char *p = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
 		       self->cached, 0);
-	/*
-	 * The result of the child, whose exit would send WRITEs and wait for
-	 * them
-	 */
+	/* Result of the child, whose exit would send WRITEs and wait for them */
 	char *seen = mmap(NULL, 1, PROT_READ | PROT_WRITE,
 			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	struct statfs st;
@@ -544,7 +537,7 @@ TEST_F_TIMEOUT(mixed, mmap_elsewhere_goes_on, IO_TIMEOUT)
 	}
 	falls_asleep(pid);
 	EXPECT_EQ('y', *seen);
-	/* The server takes one request after the other. */
+	/* The server handles requests in order: when it answers this one, it has the WRITE. */
 	ASSERT_EQ(0, statfs(self->s.mnt, &st));
 	EXPECT_EQ(1, self->s.nr_held);
 	fuse_server_release(&self->s);
@@ -565,7 +558,7 @@ TEST_F_TIMEOUT(mixed, mmap_waits_for_end, IO_TIMEOUT)
 	int status;
 	pid_t pid;
 
-	/* Elsewhere such a write does not return before its WRITE was answered. */
+	/* Without a write-back cache the write does not return before its WRITE is answered. */
 	if (!variant->writeback)
 		return;
 
@@ -596,9 +589,9 @@ static void call_block(void *arg)
 }
 
 /*
- * A page of a cached writer whose WRITE is in flight is not dropped for a
- * passthrough write to other bytes of it: read again, it would lack the data of
- * the writer for good.
+ * A passthrough write to a page does not drop the page while a cached writer
+ * has a WRITE of other bytes in flight: a page read again would lack the
+ * writer's data for good.
  */
 TEST_F_TIMEOUT(mixed, page_of_write, IO_TIMEOUT)
 {
@@ -608,7 +601,7 @@ TEST_F_TIMEOUT(mixed, page_of_write, IO_TIMEOUT)
 	char *in = self->buf + 2 * PAGE;
 	int i;
 
-	/* With the write-back cache the WRITE comes later, of a page that is dirty. */
+	/* With a write-back cache the page stays dirty, and its WRITE comes later. */
 	if (variant->writeback)
 		return;
 
@@ -657,7 +650,7 @@ TEST_F_TIMEOUT(mixed, elsewhere_goes_on, IO_TIMEOUT)
 	munmap(p, PAGE);
 }
 
-/* RWF_NOWAIT does not wait for a WRITE in flight, and gives EAGAIN. */
+/* RWF_NOWAIT gives EAGAIN beside a WRITE in flight, and does not wait for it. */
 TEST_F_TIMEOUT(mixed, nowait_beside_write, IO_TIMEOUT)
 {
 	struct iovec iov = { self->buf, PAGE };
@@ -675,7 +668,7 @@ TEST_F_TIMEOUT(mixed, keep_cache, IO_TIMEOUT)
 {
 	int fd;
 
-	/* So that the server answers further opens. */
+	/* Let the server answer further opens. */
 	inode_detach(&self->s, "f");
 	self->s.open_flags = FOPEN_KEEP_CACHE;
 	ASSERT_EQ(LEN, pread(self->cached, self->buf, LEN, 0));
@@ -687,7 +680,7 @@ TEST_F_TIMEOUT(mixed, keep_cache, IO_TIMEOUT)
 	ASSERT_EQ(100, pread(fd, self->buf, 100, 5000));
 	EXPECT_EQ(-1, pattern_differs(self->buf, 100, 5000, 2));
 
-	/* The rest was kept: another open costs no READ of it. */
+	/* The other pages were kept: another open reads them without a READ. */
 	ASSERT_EQ(LEN, pread(fd, self->buf, LEN, 0));
 	close(fd);
 	fd = fs_open(&self->s, OPEN_CACHED, "f", O_RDONLY);
@@ -697,7 +690,10 @@ TEST_F_TIMEOUT(mixed, keep_cache, IO_TIMEOUT)
 	close(fd);
 }
 
-/* After a writable passthrough mapping each open reads anew, despite FOPEN_KEEP_CACHE. */
+/*
+ * After a writable passthrough mapping each open drops cached pages, despite
+ * FOPEN_KEEP_CACHE.
+ */
 TEST_F_TIMEOUT(mixed, keep_cache_after_mapping, IO_TIMEOUT)
 {
 	char *p = mmap(NULL, LEN, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -705,7 +701,7 @@ TEST_F_TIMEOUT(mixed, keep_cache_after_mapping, IO_TIMEOUT)
 	unsigned int i;
 
 	ASSERT_NE(MAP_FAILED, p);
-	/* So that the server answers further opens. */
+	/* Let the server answer further opens. */
 	inode_detach(&self->s, "f");
 	self->s.open_flags = FOPEN_KEEP_CACHE;
 	for (i = 0; i < 3; i++) {
@@ -719,14 +715,14 @@ TEST_F_TIMEOUT(mixed, keep_cache_after_mapping, IO_TIMEOUT)
 	}
 	munmap(p, LEN);
 
-	/* Also when the mapping is gone. */
+	/* This holds after munmap() too. */
 	i = fs_open(&self->s, OPEN_CACHED, "f", O_RDONLY);
 	ASSERT_EQ(PAGE, pread(i, self->buf, PAGE, 0));
 	EXPECT_EQ(-1, pattern_differs(self->buf, PAGE, 0, 4));
 	close(i);
 }
 
-/* Evict the FUSE inode, which is not in use. */
+/* Evict the FUSE inode, which must not be in use. */
 static bool evict(struct fuse_server *s, int tries)
 {
 	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC);
@@ -742,8 +738,8 @@ static bool evict(struct fuse_server *s, int tries)
 }
 
 /*
- * Newer kernels let a file that they open themselves remember the path of the
- * client: its mappings name that path, and pin it.
+ * On newer kernels a file that the kernel opens itself records the client's
+ * path: mappings of the file show that path, and pin it.
  */
 static bool names_the_mount(struct fuse_server *s, const void *map)
 {
@@ -762,8 +758,8 @@ static bool names_the_mount(struct fuse_server *s, const void *map)
 
 /*
  * A writable mapping that does not pin the FUSE inode outlives it.  The next
- * inode of the file finds the mapping at the first passthrough open: then a
- * stat asks the server, and each open drops cached pages.
+ * inode of the file finds the mapping at the first passthrough open: from then
+ * on a stat sends GETATTR, and each open drops cached pages.
  */
 TEST_F_TIMEOUT(mixed, mapping_outlives_inode, IO_TIMEOUT)
 {
@@ -817,7 +813,7 @@ TEST_F_TIMEOUT(mixed, two_lower_files, IO_TIMEOUT)
 	int other;
 
 	ASSERT_EQ(0, lower_make(&self->s, "other", LEN, 7));
-	/* So that the server answers a further open. */
+	/* Let the server answer a further open. */
 	inode_detach(&self->s, "f");
 	self->s.open_lower = "other";
 	other = fs_open(&self->s, OPEN_PASSTHROUGH, "f", O_RDWR);
@@ -846,7 +842,7 @@ TEST_F_TIMEOUT(mixed, two_lower_files, IO_TIMEOUT)
 
 struct slot_writer {
 	int fd;
-	unsigned int slot;	/* a part of every page that it alone writes */
+	unsigned int slot;	/* part of each page that only this thread writes */
 	int error;
 	long differs;
 };
@@ -875,9 +871,7 @@ static void *write_slots(void *arg)
 	return NULL;
 }
 
-/*
- * One thread for each handle, each on its own parts of pages, loses no write.
- */
+/* One thread for each handle writes its own parts of pages: no write is lost. */
 TEST_F_TIMEOUT(mixed, threads, IO_TIMEOUT)
 {
 	int fd[] = { self->pass, self->cached, self->direct };

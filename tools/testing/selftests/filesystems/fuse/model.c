@@ -26,7 +26,7 @@ static void on_sigbus(int sig)
 	siglongjmp(no_page, sig);
 }
 
-/* What an attached inode shows is the lower file's. */
+/* An attached inode shows the attributes of the lower file. */
 static void look_below(struct client *c, const char *what, const struct stat *st)
 {
 	struct stat low;
@@ -53,8 +53,8 @@ static void look_by_stat(struct client *c, const char *what, int ret,
 }
 
 /*
- * Compare the size after each operation, by a random handle and by the name.
- * Each way to look may bring what the next one shows.
+ * Compare the size after each operation, by a random handle and by the
+ * name.  Each way to get the size may refresh what the next way returns.
  */
 static void look(struct client *c)
 {
@@ -172,19 +172,19 @@ static void __attribute__((noreturn)) client(struct client *c, unsigned long nr)
 }
 
 /*
- * Note which fh pass through, and count their READs and WRITEs, and OPENs of
- * what is opened by inode.
+ * Note which fh pass through.  Count stray requests: READs and WRITEs of these
+ * fh, and OPENs of a file that is opened by inode.
  */
 static bool watch(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	struct shared *shared = s->arg;
-	const struct fuse_read_in *io = (const void *)(in + 1);	/* WRITE's fh, too */
+	const struct fuse_read_in *io = (const void *)(in + 1);	/* a WRITE has its fh there too */
 	int fd;
 
 	switch (in->opcode) {
 	case FUSE_OPEN:
 		shared->stray += s->how == OPEN_BY_INODE;
-		/* The lowest that is free, which the lower file will get. */
+		/* The lower file will get the lowest free descriptor. */
 		fd = dup(s->dev);
 		close(fd);
 		if (fd >= 0 && fd < MODEL_FDS)
@@ -231,12 +231,12 @@ FIXTURE_SETUP(model)
 	ASSERT_EQ(0, sched_setaffinity(0, sizeof(one), &one));
 	self->shared->s.writeback = variant->writeback;
 	self->shared->s.permissions = variant->kinds & BIT(BY_INODE);
-	/* The handle of opens that the server has not seen. */
+	/* fh of opens that the server has not seen */
 	self->shared->passes[0] = true;
 	self->shared->s.request = watch;
 	self->shared->s.arg = self->shared;
 	ASSERT_EQ(0, fuse_server_start(&self->shared->s));
-	/* The client attaches and detaches by nodeid, and no answer does. */
+	/* The client attaches and detaches by nodeid; answers do not attach. */
 	self->shared->s.attach_in = 0;
 	ASSERT_EQ(0, lower_make(&self->shared->s, "f", 0, 1));
 	/* The first lookup also waits for the end of INIT. */
@@ -251,9 +251,9 @@ FIXTURE_TEARDOWN(model)
 }
 
 /*
- * Every handle sees every operation of every other one, and no passthrough handle
- * causes a READ or WRITE.  The client is a process of its own: mmap() waits for the
- * server while it holds the mmap lock of its process.
+ * Every handle sees every operation of every other handle, and no passthrough
+ * handle causes a READ or WRITE.  The client is a separate process, because
+ * mmap() waits for the server with the mmap lock of its process held.
  */
 TEST_F_TIMEOUT(model, random, MODEL_TIMEOUT)
 {

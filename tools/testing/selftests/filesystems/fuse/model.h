@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the files of the model test share. */
+/* Shared by the files of the model test */
 #ifndef _SELFTESTS_FUSE_MODEL_H
 #define _SELFTESTS_FUSE_MODEL_H
 
@@ -47,11 +47,11 @@ extern const struct kind_info kinds[NR_KINDS];
 
 #define BIT(n)		(1u << (n))
 
-/* Counters of the server, shared with the client, which is another process. */
+/* Counters of the server, shared with the client process */
 struct shared {
 	struct fuse_server s;
 	bool passes[MODEL_FDS];		/* by fh */
-	unsigned long stray;		/* requests that they must not send */
+	unsigned long stray;		/* requests that passthrough fh must not send */
 };
 
 struct handle {
@@ -69,7 +69,7 @@ struct mapping {
 struct op {
 	const char *name;
 	enum kind kind;
-	int handle, flags;	/* of the handle that it used, -1: none */
+	int handle, flags;	/* index and flags of the handle, or -1 */
 	int how;		/* RWF_*, FALLOC_FL_* and the like */
 	off_t off, from;
 	size_t len;
@@ -90,7 +90,7 @@ struct client {
 	off_t last;		/* position of a recent write */
 	bool dirty;		/* FUSE's cache may have dirty pages */
 	bool mapped;		/* there was a writable mapping of the lower file */
-	uint64_t attached;	/* to the inode: FUSE_PASSTHROUGH_OP() */
+	uint64_t attached;	/* to the inode, FUSE_PASSTHROUGH_OP(); 0: nothing */
 	off_t stale_from, stale_to;
 	uint64_t nodeid;
 	int lower, mem, pipe[2];
@@ -110,7 +110,7 @@ void random_begin(struct client *c);
 unsigned int rnd(struct client *c, unsigned int n);
 bool one_in(struct client *c, unsigned int n);
 
-/* Print the last operations, and those on the same range, and end. */
+/* Print the last operations and those on the same range, and exit. */
 void __attribute__((noreturn, format(printf, 3, 4)))
 fail(const struct client *c, off_t at, const char *fmt, ...);
 
@@ -130,7 +130,7 @@ char *buffer(struct client *c, const struct handle *h);
 void stale(struct client *c, off_t off, size_t len);
 void drop_stale(struct client *c);
 void write_back(struct client *c);
-/* Before reads and writes through @h. */
+/* Prepare for a read or write through @h. */
 void before(struct client *c, const struct handle *h);
 
 void wrote(struct client *c, const char *buf, off_t off, size_t len);
@@ -152,7 +152,7 @@ void fill(struct client *c, char *buf, size_t len);
 
 void begin(struct client *c, const char *name);
 void open_handle(struct client *c, unsigned int i);
-/* One of the operations that are possible now */
+/* Make one of the operations that are possible now. */
 void operate(struct client *c);
 
 #endif /* _SELFTESTS_FUSE_MODEL_H */

@@ -135,7 +135,7 @@ static bool do_aio(struct client *c)
 	buf = buffer(c, h);
 	if (writing)
 		fill(c, buf, op->len);
-	/* In parts, where each has its place and its length is known before. */
+	/* Split it into parts whose offset and length are known in advance. */
 	if (!(writing && (h->flags & O_APPEND)) && op->len >= MODEL_AIO * BLOCK &&
 	    (writing || op->off + (off_t)op->len <= c->size))
 		nr = MODEL_AIO;
@@ -472,10 +472,7 @@ static bool do_copy(struct client *c)
 	memcpy(c->buf, c->image + op->from, n);
 	if (n)
 		wrote(c, c->buf, op->off, n);
-	/*
-	 * If the kernel fell back to reads and writes, they were by this
-	 * handle.
-	 */
+	/* If the kernel fell back to reads and writes, it used this handle. */
 	if (!kinds[out->kind].passes)
 		stale(c, op->off, n);
 	c->dirty |= c->shared->s.writeback;
@@ -516,7 +513,7 @@ static bool do_advise(struct client *c)
 
 	choose_range(c, one_in(c, 2));
 	c->op->how = advice[rnd(c, ARRAY_SIZE(advice))];
-	/* It may read ahead over what is old: then that is all the same. */
+	/* Readahead over stale pages does no harm. */
 	c->op->ret = posix_fadvise(h->fd, c->op->off, c->op->len, c->op->how);
 	if (c->op->ret)
 		fail(c, -1, "fadvise: %s", strerror(c->op->ret));
@@ -544,7 +541,7 @@ static bool do_setfl(struct client *c)
 
 #define OP(name)	FUSE_PASSTHROUGH_OP(FUSE_##name)
 
-/* Attach to the inode, or, with no operations, detach. */
+/* Attach operations to the inode; 0: detach. */
 static void set_inode(struct client *c, uint64_t ops)
 {
 	struct fuse_passthrough_inode in = {
@@ -558,7 +555,7 @@ static void set_inode(struct client *c, uint64_t ops)
 	c->attached = ops;
 }
 
-/* What an open needs, and some of what goes to the server else. */
+/* The operations that an open needs, and some that otherwise go to the server */
 static uint64_t choose_ops(struct client *c)
 {
 	static const uint64_t some[] = {
@@ -573,7 +570,7 @@ static uint64_t choose_ops(struct client *c)
 	return ops;
 }
 
-/* Opens that are there, by inode and others, outlive it. */
+/* Open files, by inode or not, outlive attach and detach. */
 static bool do_attach(struct client *c)
 {
 	if (!(c->kinds & BIT(BY_INODE)))
@@ -584,9 +581,7 @@ static bool do_attach(struct client *c)
 	return true;
 }
 
-/*
- * Whether the server is asked depends on what is attached when the open begins.
- */
+/* The operations attached when the open begins decide whether the server gets an OPEN. */
 static void before_open(struct client *c, enum kind kind)
 {
 	bool by_inode = kind == BY_INODE;
@@ -597,7 +592,7 @@ static void before_open(struct client *c, enum kind kind)
 		set_inode(c, choose_ops(c));
 }
 
-/* The cache has no old pages any more. */
+/* Check that the cache has no stale pages left. */
 static void look_at_dropped(struct client *c, const struct handle *h)
 {
 	size_t len = expected(c, c->stale_from, c->stale_to - c->stale_from);
@@ -623,11 +618,11 @@ void open_handle(struct client *c, unsigned int i)
 
 	do {
 		h->kind = rnd(c, NR_KINDS);
-		/* Does it have to drop pages? */
+		/* Often test whether KEEP_CACHE drops stale pages. */
 		if (c->stale_from < c->stale_to && c->mapped && one_in(c, 2))
 			h->kind = KEEP_CACHE;
 	} while (!(c->kinds & BIT(h->kind)));
-	/* The first handle can do everything. */
+	/* The first handle can read and write. */
 	flags = i ? modes[rnd(c, ARRAY_SIZE(modes))] : O_RDWR;
 	if (one_in(c, 5))
 		flags |= O_APPEND;
@@ -654,8 +649,8 @@ void open_handle(struct client *c, unsigned int i)
 		resized(c, 0);
 	}
 	/*
-	 * Each open but with FOPEN_KEEP_CACHE drops what is cached; then so,
-	 * too.
+	 * Each open without FOPEN_KEEP_CACHE drops cached pages; after a
+	 * writable mapping of the lower file an open with it does so too.
 	 */
 	if (h->kind == CACHED || (h->kind == KEEP_CACHE && c->mapped))
 		look_at_dropped(c, h);
@@ -707,7 +702,7 @@ void operate(struct client *c)
 	random_begin(c);
 	for (i = 0; i < ARRAY_SIZE(ops); i++)
 		sum += ops[i].weight;
-	/* Sometimes drop the old pages first. */
+	/* Sometimes drop the stale pages first. */
 	if (c->stale_from < c->stale_to && one_in(c, 8)) {
 		begin(c, "reopen");
 		do_reopen(c);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The model of a file, and what operations are chosen and compared by.
+ * The model of a file, and the functions that choose operations and compare
+ * results.
  *
  * Some accesses are not coherent by contract.  The client compensates before it
  * compares:
@@ -143,7 +144,7 @@ void choose_off(struct client *c)
 	case 4:
 		off = rnd(c, c->size + 1);
 		break;
-	default:	/* Where somebody wrote. */
+	default:	/* Around a recent write. */
 		off = c->last - 300 + rnd(c, 600);
 	}
 	if (off < 0)

@@ -88,7 +88,7 @@ TEST_F_TIMEOUT(notify, inotify_sync, IO_TIMEOUT)
 	close(p[1]);
 }
 
-/* The same by io_uring. */
+/* Likewise by io_uring */
 TEST_F_TIMEOUT(notify, inotify_uring, IO_TIMEOUT)
 {
 	struct uring u;
@@ -146,10 +146,7 @@ TEST_F_TIMEOUT(notify, fanotify, IO_TIMEOUT)
 		ASSERT_EQ(0, fanotify_mark(fan, FAN_MARK_ADD, FAN_MODIFY,
 					   AT_FDCWD, path[i]));
 		ASSERT_EQ(10, pwrite(self->fd, self->buf, 10, 0));
-		/*
-		 * Reading the event opens the file again, in the way that is
-		 * set now.
-		 */
+		/* read() opens the file again, as the server answers opens now. */
 		self->s.open_mode = -1;
 		ASSERT_EQ(sizeof(ev[0]), read(fan, ev, sizeof(ev)));
 		EXPECT_EQ(FAN_MODIFY, ev[0].mask);
@@ -330,9 +327,9 @@ static void open_to_write(void *arg)
 }
 
 /*
- * A passthrough open conflicts with a lease of the lower file as an open by the
- * server does: an open for writing excludes leases and waits until one is given
- * back, an open for reading does not.
+ * A passthrough open conflicts with a lease of the lower file like an open by
+ * the server: an open for writing excludes leases and waits until a lease is
+ * released, an open for reading does neither.
  */
 TEST_F_TIMEOUT(notify, lease_of_lower, IO_TIMEOUT)
 {
@@ -343,7 +340,7 @@ TEST_F_TIMEOUT(notify, lease_of_lower, IO_TIMEOUT)
 	EXPECT_EQ(-1, fcntl(lower, F_SETLEASE, F_RDLCK));
 	EXPECT_EQ(EAGAIN, errno);
 	close(self->fd);
-	/* Until the server has closed it, too. */
+	/* F_SETLEASE is EAGAIN until the server has closed the file too. */
 	while (fcntl(lower, F_SETLEASE, F_RDLCK)) {
 		ASSERT_EQ(EAGAIN, errno);
 		sched_yield();

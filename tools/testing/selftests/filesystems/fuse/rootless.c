@@ -28,10 +28,10 @@ struct shared {
 
 FIXTURE(rootless) {
 	struct shared *sh;
-	char secret[64];	/* root's alone */
+	char secret[64];	/* a file of root */
 };
 
-/* For children: the value of @cond; the line of the first false one is kept. */
+/* For children: returns @cond, and records the line of the first false one. */
 #define NEED(cond) need(self->sh, cond, __LINE__)
 
 static bool need(struct shared *sh, bool ok, int line)
@@ -120,7 +120,7 @@ static bool start(FIXTURE_DATA(rootless) *self, struct fuse_server *s)
 
 /*
  * Read pattern 1, write, map, and leave pattern 1.  The server process checks
- * that all of it passed through: children have no part in its counts.
+ * that all I/O passed through, because the children do not see its counts.
  */
 static void use_file(FIXTURE_DATA(rootless) *self, int fd)
 {
@@ -146,7 +146,7 @@ static bool all_passed_through(struct fuse_server *s)
 		lower_differs(s, "f", 0, LEN, 1) == -1;
 }
 
-/* A user may not force the unmount that ends the thread; exit ends it. */
+/* A user cannot force the unmount that ends the thread; the exit of the process ends it. */
 static void stop(struct fuse_server *s)
 {
 	umount2(s->mnt, MNT_DETACH);
@@ -447,13 +447,13 @@ TEST_F_TIMEOUT(rootless, owner_only, IO_TIMEOUT)
 
 #define MAPLEN	(2 * PAGE)
 
-/* Two untouched pages of a file of that mount */
+/* Map two pages of a file of this mount, which are not faulted in. */
 static char *untouched(struct fuse_server *s, const char *name, int flags)
 {
 	int fd = fs_open(s, OPEN_CACHED, name, O_RDWR);
 	char *p = MAP_FAILED;
 
-	/* This open has dropped the pages that the last one cached. */
+	/* The open has dropped the pages that the last open cached. */
 	if (fd >= 0)
 		p = mmap(NULL, MAPLEN, PROT_READ | PROT_WRITE, flags, fd, 0);
 	close(fd);
@@ -482,7 +482,7 @@ static long one_call(enum call call, bool write_it, int fd, char *buf)
 	return ret < 0 ? -errno : ret;
 }
 
-/* Files of root's server: passed through, with O_DIRECT or -1, the lower one. */
+/* A file of root's server: a passthrough open, one with O_DIRECT or -1, the lower file */
 struct outside {
 	int fd, direct, lower;
 };
@@ -506,8 +506,9 @@ static int nowait_error(struct outside *o)
 }
 
 /*
- * All bytes are transferred; the buffer was faulted in from the client's own server.
- * btrfs and overlayfs may end direct I/O where the touched page of the buffer ends.
+ * All bytes are transferred, and the buffer is faulted in from the client's own
+ * server.  btrfs and overlayfs may end direct I/O at the end of the page that
+ * was touched.
  */
 static void moves(FIXTURE_DATA(rootless) *self, struct fuse_server *s,
 		  struct outside *o, int fd, enum call call, bool write_it,
@@ -549,7 +550,10 @@ static void fails(FIXTURE_DATA(rootless) *self, struct outside *o, int fd,
 
 	/* File systems may refuse any non-blocking write. */
 	for (write_it = 0; write_it < (call == NOWAIT ? 1 : 2); write_it++) {
-		/* In the lower file's cache and clean: nothing else has to wait. */
+		/*
+		 * The data is in the lower file's cache and clean, so that
+		 * nothing else has to wait.
+		 */
 		NEED(!fsync(o->lower));
 		NEED(pread(o->lower, before, MAPLEN, 0) == MAPLEN);
 		if (!NEED(one_call(call, write_it, fd, map) == -err))
@@ -561,8 +565,9 @@ static void fails(FIXTURE_DATA(rootless) *self, struct outside *o, int fd,
 }
 
 /*
- * No direct reads into a shared mapping: they may dirty its pages late, when
- * nobody has the file open any more, which plain FUSE warns of.
+ * Direct reads into a shared mapping are left out: they may dirty its pages
+ * late, when no process has the file open any more, and plain FUSE warns of
+ * that.
  */
 static void use_buffers(FIXTURE_DATA(rootless) *self, struct fuse_server *s,
 			struct outside *o)
@@ -581,7 +586,7 @@ static void use_buffers(FIXTURE_DATA(rootless) *self, struct fuse_server *s,
 		moves(self, s, o, o->direct, calls[i], false, MAP_PRIVATE, false);
 	}
 	if (o->direct >= 0) {
-		/* The first page is moved before the second one fails. */
+		/* The first page is transferred before the second one fails. */
 		moves(self, s, o, o->direct, PLAIN, true, MAP_SHARED, true);
 		moves(self, s, o, o->direct, VECTOR, true, MAP_SHARED, true);
 		moves(self, s, o, o->direct, PLAIN, false, MAP_PRIVATE, true);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Attributes, extended attributes, and those of the file system. */
+/* Attributes of files, extended attributes, and attributes of the file system */
 #define _GNU_SOURCE
 #include "server_i.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Opens, and what is done with the files and directories that they open. */
+/* Opens, and requests on open files and directories */
 #define _GNU_SOURCE
 #include "server_i.h"
 
@@ -22,7 +22,7 @@ static int open_lower(struct fuse_server *s, const struct request *rq,
 	int mode = s->open_mode;
 	int fd;
 
-	/* A write-back cache reads and writes through any open. */
+	/* Writeback reads and writes through any open file. */
 	if (mode < 0)
 		mode = pass ? flags & O_ACCMODE : O_RDWR;
 	fd = openat(s->dirfd, s->open_lower ?: name,
@@ -71,7 +71,7 @@ void server_open(struct fuse_server *s, const struct request *rq, char *buf)
 	server_reply(s, rq, err, &out, sizeof(out));
 }
 
-/* An answer to CREATE or TMPFILE. */
+/* Answer a CREATE or TMPFILE. */
 static void reply_new(struct fuse_server *s, const struct request *rq, int err,
 		      const char *name, uint32_t flags)
 {
@@ -84,7 +84,7 @@ static void reply_new(struct fuse_server *s, const struct request *rq, int err,
 		err = open_lower(s, rq, name, flags, &out.o);
 	if (!err)
 		err = server_entry(s, rq, name, &out.e);
-	/* Nobody will tell to close it. */
+	/* No RELEASE will close it. */
 	if (s->how == OPEN_BY_INODE && !err) {
 		close(out.o.fh);
 		out.o.fh = 0;
@@ -107,7 +107,7 @@ void server_create(struct fuse_server *s, const struct request *rq, char *buf)
 	reply_new(s, rq, err, name, in->flags);
 }
 
-/* The file's descriptor stays open, for it has no other name. */
+/* The file's descriptor stays open, since the file has no other name. */
 void server_tmpfile(struct fuse_server *s, const struct request *rq, char *buf)
 {
 	const struct fuse_create_in *in = (const void *)rq->body;
@@ -133,7 +133,7 @@ void server_opendir(struct fuse_server *s, const struct request *rq, char *buf)
 	server_reply(s, rq, err, &out, sizeof(out));
 }
 
-/* What a request is about: its handle's file, or, with 0, one that is opened for it. */
+/* The file of a request: its handle, or with handle 0 a file opened for the request */
 struct handle {
 	int fd;
 	bool own;

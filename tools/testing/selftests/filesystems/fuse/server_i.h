@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the files of the server share: each answers some requests. */
+/* Shared by the files of the server, each of which answers some requests */
 #ifndef _SELFTESTS_FUSE_SERVER_I_H
 #define _SELFTESTS_FUSE_SERVER_I_H
 
@@ -17,21 +17,21 @@ typedef void (*answer_fn)(struct fuse_server *s, const struct request *rq,
 
 void server_reply(struct fuse_server *s, const struct request *rq, int error,
 		  const void *out, size_t len);
-/* The answer to a change of the lower directory: @ret, errno of a call. */
+/* Reply to a request that a call executed; the call returned @ret and set errno. */
 void server_reply_call(struct fuse_server *s, const struct request *rq, int ret);
 void server_reply_attr(struct fuse_server *s, const struct request *rq);
 
-/* The path of the request's node in the lower directory. */
+/* Path of the request's node in the lower directory */
 const char *server_name(struct fuse_server *s, const struct request *rq);
-/* That of @name in the request's directory. */
+/* Likewise the path of @name in the request's directory */
 struct server_path { char s[PATH_MAX]; };
 const char *server_child(struct fuse_server *s, const struct request *rq,
 			 const char *name, struct server_path *path);
 
-/* An entry of an answer; 0 or a negative errno. */
+/* Fill in an entry.  Returns 0 or a negative errno. */
 int server_entry(struct fuse_server *s, const struct request *rq,
 		 const char *name, struct fuse_entry_out *e);
-/* Attach to the inode that the answer to @rq is about what its node says. */
+/* Attach what the node says to its inode, which the answer to @rq is about. */
 void server_attach(struct fuse_server *s, const struct request *rq,
 		   uint64_t nodeid);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Names: nodes and their paths, entries, what answers attach, changes of directories. */
+/* Names: nodes and their paths, entries, attaches to inodes, changes of directories */
 #define _GNU_SOURCE
 #include "server_i.h"
 
@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Node ids are indices of names; a name that is gone leaves its id unused. */
+/* Node ids are indices of the node table.  The id of a removed name stays unused. */
 uint64_t fuse_server_nodeid(struct fuse_server *s, const char *name)
 {
 	uint64_t i;
@@ -63,7 +63,7 @@ static void forget_name(struct fuse_server *s, const char *name)
 	node->name = strdup("");
 }
 
-/* A file without a name has that of a descriptor. */
+/* A file without a name has the path of a descriptor instead. */
 static bool is_descriptor(const char *name)
 {
 	return !strncmp(name, "/proc/", 6);
@@ -97,7 +97,7 @@ int fuse_server_attr(struct fuse_server *s, uint64_t nodeid, const char *name,
 	return 0;
 }
 
-/* What OPEN_BY_INODE attaches to a file, and not to a directory. */
+/* OPEN_BY_INODE attaches to regular files only. */
 static uint64_t ops_by_inode(struct fuse_server *s, int fd)
 {
 	struct stat st;
@@ -190,7 +190,7 @@ void server_symlink(struct fuse_server *s, const struct request *rq, char *buf)
 	reply_entry(s, rq, symlinkat(target, s->dirfd, name), name);
 }
 
-/* The new name has a node of its own. */
+/* The new name gets its own node. */
 void server_link(struct fuse_server *s, const struct request *rq, char *buf)
 {
 	const struct fuse_link_in *in = (const void *)rq->body;
@@ -220,7 +220,7 @@ void server_unlink(struct fuse_server *s, const struct request *rq, char *buf)
 	server_reply_call(s, rq, ret);
 }
 
-/* A node id moves with its file. */
+/* A file keeps its node id. */
 void server_rename(struct fuse_server *s, const struct request *rq, char *buf)
 {
 	const struct fuse_rename_in *in = (const void *)rq->body;

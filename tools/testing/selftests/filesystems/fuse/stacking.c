@@ -24,7 +24,7 @@ FIXTURE(stacking) {
 FIXTURE_VARIANT(stacking) {
 	uint32_t depth;			/* max_stack_depth of the server */
 	enum fuse_server_open how;
-	int refused;			/* with that */
+	int refused;			/* errno of a refused open */
 };
 
 FIXTURE_VARIANT_ADD(stacking, request_0) {
@@ -154,7 +154,7 @@ TEST_F_TIMEOUT(stacking, depth, IO_TIMEOUT)
 
 	if (self->no_overlay)
 		SKIP(return, "overlayfs");
-	/* The topmost first, since a write to it copies nothing up below. */
+	/* Begin with the topmost file: a write to it copies up nothing below. */
 	for (i = DEPTHS; i-- > 0; ) {
 		self->s.open_lower = self->path[i];
 		io = server_io(&self->s);
@@ -287,7 +287,7 @@ TEST_F_TIMEOUT(stacking, overlay_on_top, IO_TIMEOUT)
 	ASSERT_EQ(0, umount(at));
 }
 
-/* The lower file is one of an overlay, whose files are another server's. */
+/* The lower file is on an overlay, whose own lower files are on another server. */
 FIXTURE(flush) {
 	struct fuse_server s, below;
 	char dir[64];
@@ -297,7 +297,7 @@ FIXTURE(flush) {
 
 static void init_flush(struct fuse_server *s, struct fuse_init_out *out)
 {
-	/* It is as deep as its lower files may be, else. */
+	/* With FUSE_PASSTHROUGH the mount would add to the stack depth. */
 	out->flags2 &= ~(FUSE_PASSTHROUGH >> 32);
 }
 
@@ -351,9 +351,8 @@ FIXTURE_TEARDOWN(flush)
 }
 
 /*
- * Each close of an open by inode flushes the lower file, if its file system
- * does anything then, and tells the error of that; the server itself hears
- * nothing.
+ * Each close of an open by inode flushes the lower file if its file system has
+ * ->flush, and returns the error.  The server gets no request.
  */
 TEST_F_TIMEOUT(flush, by_inode, IO_TIMEOUT)
 {

@@ -162,7 +162,8 @@ enum way {
 };
 
 /*
- * The server does it, unless that is attached; plain FUSE has the bits dropped.
+ * The server truncates and allocates, unless that is attached.  Plain FUSE then
+ * handles the bits.
  */
 static bool way_is_servers(const struct fuse_server *s, enum way way)
 {

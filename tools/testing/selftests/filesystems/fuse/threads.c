@@ -13,11 +13,11 @@
 #include "../../kselftest_harness.h"
 
 #define NR	200	/* mounts, connections */
-#define SPARE	50	/* workers of others, that come and go meanwhile */
-#define ROUNDS	5	/* of measuring memory, which others take and give back, too */
+#define SPARE	50	/* other threads that may start meanwhile */
+#define ROUNDS	5	/* of measuring memory, which other tasks use too */
 #define PAGES	8
 
-/* Of the whole system. */
+/* Number of threads in the whole system */
 static int threads(void)
 {
 	FILE *f = fopen("/proc/loadavg", "r");
@@ -136,14 +136,14 @@ TEST_F_TIMEOUT(threads, mounts, 2 * IO_TIMEOUT)
 
 /*
  * A connection with a file of PAGES pages, open for cached and for direct
- * passthrough I/O, whose server holds each READ of the pages in hold
+ * passthrough I/O.  The server holds each READ of the pages in hold.
  */
 struct conn {
 	struct fuse_server s;
-	unsigned int hold;		/* bits */
+	unsigned int hold;		/* bit mask of pages */
 	uint64_t held[PAGES];		/* unique of the READ, under s.lock */
 	int cached, direct;
-	char *map;			/* by the cached one */
+	char *map;			/* mapping by the cached open */
 	struct iocb iocb[3];
 };
 
@@ -230,7 +230,7 @@ static int fill(struct conn *c, unsigned int nr)
 		if (i != 1 && pread(c->cached, buf, PAGE, i * PAGE) != PAGE)
 			return -EIO;
 	c->hold |= 1 << 1;
-	/* Locks the page and sends the READ, without waiting */
+	/* This locks the page and sends the READ, without waiting. */
 	if (posix_fadvise(c->cached, PAGE, PAGE, POSIX_FADV_WILLNEED))
 		return -EIO;
 	wait_held(c, 1);
@@ -248,9 +248,9 @@ static struct iocb *prepare(struct conn *c, unsigned int i, char *buf,
 
 /*
  * Write @nr pages of pattern 2 asynchronously, until the completion reaches
- * page 1.  Three writes are submitted at once, which the block layer does not
- * start before all are submitted: a write that completes before its submission
- * ends is synchronous.
+ * page 1.  Three writes are submitted together, because the block layer starts
+ * none of them before all are submitted: a write that completes before its
+ * submission ends would be synchronous.
  */
 static int submit(struct conn *c, aio_context_t ctx, char *buf, unsigned int nr)
 {
@@ -287,8 +287,8 @@ static bool can_direct(struct fuse_server *s)
 static struct conn conns[NR];
 
 /*
- * A completion that finds a page with a READ in flight keeps no thread.  It
- * ends after the server has answered, and the page is gone.
+ * A completion that finds a page with a READ in flight occupies no thread.  It
+ * ends after the server has answered, and drops the page.
  */
 TEST_F_TIMEOUT(threads, held_pages, IO_TIMEOUT)
 {
@@ -342,7 +342,7 @@ FIXTURE(wait) {
 	struct conn c;
 	aio_context_t ctx;
 	char *buf;
-	bool can;		/* the lower file can O_DIRECT */
+	bool can;		/* the lower file has O_DIRECT */
 };
 
 FIXTURE_VARIANT(wait) { bool writeback; };
@@ -408,8 +408,8 @@ static void write_one(void *arg)
 }
 
 /*
- * A completion that waits for a page blocks no task that wants the inode lock.
- * It waits too if a task that waits for the server has the lock.
+ * A completion that waits for a page blocks no task that wants the inode
+ * lock.  It keeps waiting while a task that waits for the server has the lock.
  */
 TEST_F_TIMEOUT(wait, inode_lock, IO_TIMEOUT)
 {
@@ -423,7 +423,7 @@ TEST_F_TIMEOUT(wait, inode_lock, IO_TIMEOUT)
 	ASSERT_EQ(0, fill(c, 1));
 	ASSERT_EQ(0, submit(c, self->ctx, self->buf, 2));
 
-	/* A write to part of a page that is not cached has to read it. */
+	/* A write to a part of an uncached page has to read the page. */
 	c->hold |= 1 << 5;
 	ASSERT_TRUE(blocker_start(&b, write_one, c));
 	wait_held(c, 5);
@@ -465,7 +465,7 @@ TEST_F_TIMEOUT(wait, server_dies, IO_TIMEOUT)
 	EXPECT_EQ(-1, lower_differs(&c->s, "f", 0, 2 * PAGE, 2));
 }
 
-/* One such write to a file with current times does not block. */
+/* Can one such write to a file with current times be non-blocking? */
 static bool nowait_works(struct conn *c, int fd, aio_context_t ctx, char *buf)
 {
 	int lower = lower_open(&c->s, "f", O_WRONLY | O_DIRECT);
@@ -484,7 +484,7 @@ static bool nowait_works(struct conn *c, int fd, aio_context_t ctx, char *buf)
 	return works;
 }
 
-/* The first write that may wait allocates what completions need. */
+/* The first write that may block allocates what completions need. */
 TEST_F_TIMEOUT(wait, nowait, IO_TIMEOUT)
 {
 	struct conn *c = &self->c;

@@ -192,7 +192,7 @@ TEST_F_TIMEOUT(visible, control_count_in_parts, IO_TIMEOUT)
 	EXPECT_EQ(0, control_count(self->control));
 }
 
-/* Result of a CREATE after its attach */
+/* How to answer a CREATE after its attach */
 struct create_end {
 	int error;
 	uint64_t nodeid;
@@ -229,7 +229,7 @@ TEST_F_TIMEOUT(visible, control_count_of_failed, IO_TIMEOUT)
 {
 	static const struct create_end fails[] = {
 		{ -ENOSPC, 50 },	/* the server's error */
-		{ 0, 0 },		/* an answer that is none */
+		{ 0, 0 },		/* an invalid answer */
 	};
 	struct create_end end;
 	unsigned int i;
@@ -360,7 +360,7 @@ TEST_F_TIMEOUT(visible, control_count_renewed, IO_TIMEOUT)
 	EXPECT_EQ(ENOENT, errno);
 }
 
-/* A new instance, without events of others */
+/* A trace instance without events of other tests */
 FIXTURE(trace) {
 	struct fuse_server s;
 	char dir[128];
@@ -392,7 +392,7 @@ FIXTURE_SETUP(trace)
 	self->s.permissions = true;
 	ASSERT_EQ(0, fuse_server_start(&self->s));
 	ASSERT_EQ(0, lower_make(&self->s, "f", 100, 1));
-	/* This is the test's own mount namespace. */
+	/* A test has its own mount namespace. */
 	if (access("/sys/kernel/tracing/instances", F_OK)) {
 		ASSERT_EQ(0, mount("trace", top, "tracefs", 0, NULL));
 	}
@@ -413,7 +413,7 @@ FIXTURE_TEARDOWN(trace)
 	rmdir(self->dir);
 }
 
-/* Number of lines of the trace so far that contain both */
+/* Number of lines in the trace so far that contain both strings */
 static int traced(FIXTURE_DATA(trace) *self, const char *event, const char *what)
 {
 	char path[256], *line, *save;
@@ -457,8 +457,8 @@ TEST_F_TIMEOUT(trace, attach_and_release, IO_TIMEOUT)
 }
 
 /*
- * What an inode has attached leaves an event when it comes, and one when it
- * goes, by whatever way; so does each open by inode.
+ * An attach to an inode leaves one event, and its end leaves another, whatever
+ * ends it.  So does each open by inode.
  */
 TEST_F_TIMEOUT(trace, inode, IO_TIMEOUT)
 {
@@ -499,7 +499,7 @@ TEST_F_TIMEOUT(trace, inode, IO_TIMEOUT)
 	EXPECT_EQ(0, traced(self, "fuse_passthrough_refuse:", ""));
 }
 
-/* A refused attach to an inode is traced, too, by request and by nodeid. */
+/* A refused attach to an inode is traced too, by request and by nodeid. */
 TEST_F_TIMEOUT(trace, refuse_inode, IO_TIMEOUT)
 {
 	struct fuse_passthrough_inode in = { .unique = 999999, .ops = OP(GETATTR) };
