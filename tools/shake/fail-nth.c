@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * fail-nth: each call that passthrough takes part in, with its first allocation
- * failing, then its second, and so on until the call succeeds.
+ * fail-nth: makes each call in which passthrough takes part with its first
+ * allocation failing, then with its second, and so on until the call succeeds.
  *
- * A kernel with FAULT_INJECTION fails the Nth allocation, or the Nth copy from or to
- * user space, of a task that writes N to its fail-nth.  The task is the client, or
- * the server's thread while it attaches or answers.  Each failure has to be an errno
- * that says so, and the same call without a fault has to work afterwards.
+ * A kernel with FAULT_INJECTION fails the Nth allocation, or the Nth copy from
+ * or to user space, of a task that writes N to its fail-nth.  The task is the
+ * client, or the server thread while it attaches or answers.  Each failure has
+ * to return an errno that fits it, and the same call without a fault has to
+ * work afterwards.
  *
  *	fail-nth [--short] DIRECTORY
  *
- * DIRECTORY is on the lower file system, which the caller unmounts afterwards: it must
- * not be busy.  --short: attach, open and write only.  Prints TAP.
+ * DIRECTORY is on the lower file system.  The caller unmounts it afterwards, so
+ * that it must not be busy.  --short: attach, open and write only.  Prints TAP.
  */
 #define _GNU_SOURCE
 #include "io_test.h"
@@ -26,7 +27,7 @@
 #include <sys/uio.h>
 
 #define LEN	(4 * PAGE)
-/* No call has as many. */
+/* More than any call has */
 #define MAX_FAULTS	400
 
 #define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
@@ -40,9 +41,9 @@ struct fault_case {
 	const char *name;
 	enum fuse_server_open how;
 	bool rest;		/* not in the short form */
-	bool open;		/* it needs the open file s->fd */
-	int flags;		/* of that */
-	int opcode;		/* the server's; 0: the client's */
+	bool open;		/* the call needs the open file s->fd */
+	int flags;		/* flags of that open */
+	int opcode;		/* request in which the server calls; 0: the client calls */
 	long (*call)(struct state *s);
 	void (*before)(struct state *s);
 	void (*after)(struct state *s);
@@ -92,7 +93,7 @@ static void put(const char *path, const char *s)
 	close(fd);
 }
 
-/* Allocations that may sleep fail, too, and say nothing. */
+/* Let allocations that may sleep fail too, without a message. */
 static bool set_up(void)
 {
 	static const char *const which[] = { "failslab", "fail_page_alloc", "fail_usercopy" };
@@ -111,7 +112,7 @@ static bool set_up(void)
 	return true;
 }
 
-/* So that a write drops setuid and setgid bits. */
+/* Without this capability a write drops setuid and setgid bits. */
 static void drop_fsetid(void)
 {
 	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -234,7 +235,7 @@ static long answer_open(struct state *s)
 	return err ? -1 : 0;
 }
 
-/* INIT is answered once for each mount. */
+/* Each mount has one INIT. */
 static long answer_init(struct state *s)
 {
 	struct fuse_init_out out = {
@@ -252,7 +253,7 @@ static long answer_init(struct state *s)
 	return err ? -1 : 0;
 }
 
-/* In the server's thread */
+/* Runs in the server thread. */
 static bool on_request(struct fuse_server *server, const struct fuse_in_header *in)
 {
 	struct state *s = server->arg;
@@ -264,7 +265,7 @@ static bool on_request(struct fuse_server *server, const struct fuse_in_header *
 	s->kept = dup(s->lower);
 	inject(s);
 	close(s->lower);
-	/* The answer has been given if that was the call, and RELEASE will close it. */
+	/* If the call has given the answer, RELEASE will close the handle. */
 	if ((s->c->call == answer_open || s->c->call == answer_init) && s->ret >= 0)
 		return true;
 	close(s->kept);
@@ -465,14 +466,14 @@ static const struct fault_case cases[] = {
 	  .rest = true },
 };
 
-/* An open by id has EIO for every failure; a file or an inode may find no room. */
+/* An open by id returns EIO for every failure; files and inodes have ENFILE and ENOSPC too. */
 static bool clean(const struct fault_case *c, int error)
 {
 	return error == ENOMEM || error == EFAULT || error == ENFILE || error == ENOSPC ||
 		error == EAGAIN || (error == EIO && c->how == OPEN_BACKING_ID);
 }
 
-/* What the server is to be, before it starts */
+/* Set up the server before it starts. */
 static void describe(struct state *s)
 {
 	memset(&s->server, 0, sizeof(s->server));
@@ -481,7 +482,7 @@ static void describe(struct state *s)
 	s->server.request = on_request;
 }
 
-/* One step: the call with its Nth fault. Returns whether there was one. */
+/* Make the call with its Nth fault.  Returns whether the fault was hit. */
 static bool step(struct state *s, unsigned int nth, bool *ok)
 {
 	const struct fault_case *c = s->c;
@@ -502,7 +503,7 @@ static bool step(struct state *s, unsigned int nth, bool *ok)
 			sched_yield();
 		fuse_server_stop(&s->server);
 	} else if (c->opcode) {
-		/* The server makes the call within this open. */
+		/* The server makes the call while this open waits. */
 		s->fd = fs_open(&s->server, c->how, "f", O_RDWR);
 		while (__atomic_load_n(&s->nth, __ATOMIC_SEQ_CST))
 			sched_yield();
@@ -523,7 +524,7 @@ static bool step(struct state *s, unsigned int nth, bool *ok)
 	return s->hit;
 }
 
-/* Returns false if the lower file system cannot do it, or if nothing works. */
+/* Returns false if the lower file system lacks the feature, or after an error. */
 static bool prepare(struct state *s)
 {
 	const struct fault_case *c = s->c;
@@ -598,7 +599,7 @@ int main(int argc, char **argv)
 	for (i = 0; i < ARRAY_SIZE(cases); i++)
 		if (!brief || !cases[i].rest)
 			run(&cases[i]);
-	/* Some calls allocate nothing, but not all. */
+	/* Some calls allocate nothing, but on average a call has a fault. */
 	result(faults >= tests, "all", ": %u faults", faults);
 	printf("1..%u\n", tests);
 	return failures != 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The ioctls of passthrough: right ones, ones with a wrong field, ones that nothing
- * called for, and files that can be no lower files, or only some way.
+ * The ioctls of passthrough: valid ones, ones with a wrong field, ones outside
+ * a request, and files that cannot be lower files, or only in some ways.
  */
 #include "server.h"
 
@@ -19,10 +19,10 @@
 #define BY(by)		(1u << (by))
 #define BY_ANY		(BY(BY_REQUEST) | BY(BY_ID) | BY(BY_INODE))
 
-/* Lower files that no ordinary daemon has */
+/* Lower files that no ordinary daemon attaches */
 struct odd {
 	int fd;
-	unsigned int fit;	/* BY(), the ways in which it may be attached */
+	unsigned int fit;	/* BY(), the ways to attach that accept the file */
 	const char *what;
 };
 
@@ -108,7 +108,7 @@ void odd_init(void)
 	add_in("/dev", "ptmx", O_RDWR | O_NOCTTY, 0);
 	add_in("/dev", "fuse", O_RDWR, 0);
 	add_in("/dev", "vda", O_RDONLY, 0);
-	/* Not by path: that would ask this daemon. */
+	/* An open by path would send a request to this daemon. */
 	if (sh->conn >= 0) {
 		char path[64];
 
@@ -118,7 +118,7 @@ void odd_init(void)
 	add(d.dev[0], 0, "its own device");
 }
 
-/* A file of the daemon's own mount, which a client has open */
+/* A file on the daemon's own mount that a client has open */
 static int own_file(void)
 {
 	const struct slot *s = &sh->slots[rnd(sh->cfg.clients)];
@@ -132,15 +132,15 @@ static int own_file(void)
 	return fd;
 }
 
-/* Choose one; the caller does not close it. */
+/* Choose a file.  The caller does not close it. */
 static struct odd choose_odd(void)
 {
 	int fd;
 
-	/* It stays open: its close would ask this daemon. */
+	/* The descriptor stays open: its close would send a request to this daemon. */
 	if (sh->cfg.own_files && nr_odd < ARRAY_SIZE(odd) && percent(5)) {
 		fd = own_file();
-		/* What number it has is not known: anything may be there. */
+		/* The descriptor number is a guess: the client may have any file there. */
 		if (fd >= 0)
 			return odd[nr_odd++] = (struct odd){ fd, BY_ANY, "client's file" };
 	}
@@ -162,7 +162,7 @@ static void judge(enum attach_by by, const struct odd *o, long ret)
 		bad(V_ERRNO, "%s was attached, way %d", o->what, by);
 }
 
-/* With one field wrong, if this step is about that */
+/* Attach by request, in some steps with one wrong field. */
 static long by_request(uint64_t unique, int fd, const struct odd *o)
 {
 	struct fuse_passthrough_out out = { .unique = unique, .fd = fd };
@@ -243,7 +243,7 @@ static int recent_id(void)
 	return id;
 }
 
-/* Errors that a right attach may have: the request was interrupted, or is direct. */
+/* A valid attach can fail if the request was interrupted, or if the open is O_DIRECT. */
 static void judge_right(const char *what, long ret, unsigned int flags)
 {
 	if (ret >= 0 || !strict() || errno == ENOENT ||
@@ -314,7 +314,7 @@ void attach_open(const struct request *rq, int fd, unsigned int flags,
 		if (percent(4))
 			close_id(ret);
 	} else if (way < 75) {
-		/* In a calm round it has to be one that is refused. */
+		/* In a calm round, use only a file that is refused. */
 		struct odd o = choose_odd();
 
 		if (!sh->cfg.calm)
@@ -324,7 +324,7 @@ void attach_open(const struct request *rq, int fd, unsigned int flags,
 	}
 }
 
-/* Sets of operations that go together, by type */
+/* Valid sets of operations for a type of inode */
 static uint64_t sensible_ops(mode_t mode)
 {
 	static const uint64_t attr = OP(FUSE_GETATTR), set = attr | OP(FUSE_SETATTR);
@@ -343,7 +343,7 @@ static uint64_t sensible_ops(mode_t mode)
 		ops |= dir;
 	if (S_ISLNK(mode))
 		ops |= OP(FUSE_READLINK);
-	/* Locks of an open by inode would have no end. */
+	/* No request would end the locks of an open by inode. */
 	if (sh->cfg.init_flags & (FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS))
 		ops &= ~OP(FUSE_OPEN);
 	return ops;
@@ -400,7 +400,7 @@ static void detach(uint64_t nodeid)
 
 static void judge_inode(long ret)
 {
-	/* EBUSY by nodeid; the request was interrupted. */
+	/* EBUSY: the inode is attached by nodeid.  ENOENT: the request was interrupted. */
 	if (!ret || !strict() || errno == ENOENT || errno == EBUSY)
 		return;
 	if (errno == EPERM && !(sh->cfg.init_flags & FUSE_PASSTHROUGH))
@@ -434,7 +434,7 @@ void attach_inode(const struct request *rq, uint64_t nodeid)
 	if (percent(10) && !(in.ops & (OP(FUSE_SETATTR) | OP(FUSE_SETXATTR) |
 				       OP(FUSE_REMOVEXATTR) | OP(FUSE_FALLOCATE))))
 		in.flags = FUSE_PASSTHROUGH_RDONLY;
-	/* The kernel knows the nodes of these; the root is attached in no other way. */
+	/* The kernel knows these nodes already.  The root can only be attached by nodeid. */
 	if ((rq->h.opcode == FUSE_GETATTR || rq->h.opcode == FUSE_OPEN ||
 	     rq->h.opcode == FUSE_OPENDIR) && (nodeid == FUSE_ROOT_ID || percent(30))) {
 		in.unique = 0;
@@ -498,7 +498,7 @@ void attach_stray(void)
 		detach(percent(80) ? nodeid : 0);
 		break;
 	case 7:
-		/* Another size, another number */
+		/* Wrong sizes and numbers */
 		ioctl(any_device(), _IOC(_IOC_READ | _IOC_WRITE, FUSE_DEV_IOC_MAGIC,
 					 rnd(66), rnd(64)), &in);
 		break;

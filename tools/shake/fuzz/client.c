@@ -2,9 +2,9 @@
 /*
  * A client: a sequence of operations on a few open files of the mount.
  *
- * In a calm round an operation may fail for many reasons (flags, modes, rights, the
- * limit on file size, a signal), but not for those that a daemon which keeps the
- * rules can never cause.
+ * In a calm round an operation may fail for many reasons (flags, modes,
+ * permissions, RLIMIT_FSIZE, a signal), but not with an errno that a daemon
+ * which keeps the rules cannot cause.
  */
 #include "client.h"
 
@@ -18,13 +18,13 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 
-/* ERESTARTSYS and the like, which no program may see */
+/* ERESTARTSYS and other errnos that never reach user space */
 #define FIRST_INTERNAL_ERRNO	512
 
 static sigjmp_buf no_page;
 static volatile sig_atomic_t in_op;
 
-/* A page beyond the end of the file, or of a mount that is gone */
+/* The page is beyond the end of the file, or its mount is gone. */
 static void on_bus(int sig)
 {
 	if (in_op)
@@ -60,12 +60,12 @@ void choose_range(struct client *c)
 		c->off = random_bits() >> (1 + rnd(30));
 }
 
-/* What no daemon that keeps the rules can cause */
+/* Errnos that a daemon which keeps the rules cannot cause */
 static bool never(int error)
 {
 	switch (error) {
 	case EIO:
-		/* Write-back failed: the daemon may not write what its client may. */
+		/* Writeback fails where the daemon may not write what its client may. */
 		return !sh->cfg.rootless && !(sh->cfg.init_flags & FUSE_WRITEBACK_CACHE);
 	case EFAULT:
 	case ENOMEM:
@@ -103,7 +103,7 @@ static void judge(const struct op *op, long ret)
 		bad(V_ERRNO, "%s: %s", op->name, strerror(error));
 }
 
-/* Every fourth is about the lower directory itself. */
+/* Most paths are in the root, some in the directory d. */
 static void choose_path(struct client *c)
 {
 	if (percent(85))
@@ -150,7 +150,7 @@ static const struct op *choose_op(void)
 	for (i = 0; i < ARRAY_SIZE(tables); i++)
 		for (op = tables[i]; op->fn; op++)
 			sum += op->weight;
-	/* An open in seven operations */
+	/* One operation in seven is an open. */
 	at = rnd(sum + sum / 6);
 	for (i = 0; i < ARRAY_SIZE(tables); i++) {
 		for (op = tables[i]; op->fn; op++) {
@@ -193,10 +193,13 @@ static void step(struct client *c, unsigned int nr)
 	fd = c->fd[rnd(CLIENT_FDS)];
 	choose_path(c);
 	choose_range(c);
-	/* Operations on names do not care whether there is an open file. */
+	/* Operations on names need no open file. */
 	if (fd < 0 && op->name[0] != '/')
 		op = &open_entry;
-	/* A lock order of overlayfs, a known limit, after which lockdep would be off */
+	/*
+	 * A known limit of overlayfs in its lock order; lockdep would be off
+	 * after its report.
+	 */
 	if (op->pipe && sh->cfg.lower == LOWER_OVERLAYFS)
 		op = &open_entry;
 
@@ -235,7 +238,7 @@ static void privileges(void)
 	if (setgroups(0, NULL) || setresgid(65534, 65534, 65534) ||
 	    setresuid(65534, 65534, 65534))
 		_exit(1);
-	/* The daemon may take its descriptors, and the operator read its fdinfo. */
+	/* The daemon may copy descriptors of the client, and the operator read its fdinfo. */
 	prctl(PR_SET_DUMPABLE, 1);
 }
 
@@ -252,14 +255,14 @@ void client(unsigned int nr)
 	sigaction(SIGSEGV, &bus, NULL);
 	sigaction(SIGALRM, &alarm, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	/* Leases that break */
+	/* SIGIO tells that a lease breaks. */
 	signal(SIGIO, SIG_IGN);
 	limits();
 	umask(0);
 	for (i = 0; i < CLIENT_FDS; i++)
 		c.fd[i] = -1;
 	c.buf = mmap(NULL, BUF, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	/* Different at each place, so that what is moved is noticed. */
+	/* Data depends on its offset, so that a comparison notices moved data. */
 	for (i = 0; i < BUF; i++)
 		c.buf[i] = 'A' + (i + nr + (i >> 8)) % 26;
 	if (pipe2(c.pipe, O_NONBLOCK | O_CLOEXEC))
@@ -272,6 +275,6 @@ void client(unsigned int nr)
 		setitimer(ITIMER_REAL, &every, NULL);
 	for (i = 0; i < sh->cfg.ops && !sh->stop; i++)
 		step(&c, i);
-	/* The kernel closes and unmaps the rest, as after a crash. */
+	/* The exit closes and unmaps the rest, as after a crash. */
 	_exit(0);
 }

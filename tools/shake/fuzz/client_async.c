@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* libaio and io_uring of a client, by their system calls */
+/* libaio and io_uring, by system calls */
 #include "client.h"
 
 #include <linux/io_uring.h>
@@ -88,7 +88,7 @@ static void fill_iocb(struct client *c, struct iocb *cb, int fd, unsigned int i,
 		cb->aio_rw_flags = 1 << rnd(5);
 }
 
-/* What is in flight when the operation ends is reaped by io_destroy(). */
+/* io_destroy() reaps requests that are in flight when the operation ends. */
 static long aio_op(struct client *c, int fd)
 {
 	struct iocb cb[4], *cbs[4];
@@ -175,7 +175,7 @@ static long uring_op(struct client *c, int fd)
 	__atomic_store_n(tail, *tail + n, __ATOMIC_RELEASE);
 	ret = syscall(SYS_io_uring_enter, r->fd, n, leave ? 0 : n, IORING_ENTER_GETEVENTS,
 		      NULL, 0);
-	/* A signal: the rest is waited for, so that the operation is over when it ends. */
+	/* After a signal, wait for the other requests, so that none outlives the operation. */
 	while (!leave && ret >= 0 &&
 	       __atomic_load_n(cq_tail, __ATOMIC_ACQUIRE) - *head < (unsigned int)ret) {
 		if (syscall(SYS_io_uring_enter, r->fd, 0, 1, IORING_ENTER_GETEVENTS,
@@ -183,7 +183,7 @@ static long uring_op(struct client *c, int fd)
 			break;
 	}
 	__atomic_store_n(head, __atomic_load_n(cq_tail, __ATOMIC_ACQUIRE), __ATOMIC_RELEASE);
-	/* A ring that ends with requests in flight, or that took only a part */
+	/* Replace a ring that has requests in flight, or that took only some of them. */
 	if (leave || ret != n) {
 		ring_free(r);
 		c->ring = ring_new();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* Reads, writes, mappings and splices of a client; what they moved is compared. */
+/* Reads, writes, mappings and splices of a client, and comparisons of their data */
 #include "client.h"
 
 #include <sys/mman.h>
@@ -14,8 +14,8 @@
 #endif
 
 /*
- * The lower file of an open file, from its fdinfo, opened anew; -1 if it has none.
- * Only a file that still has that name is of use.
+ * Open the lower file of an open file by the name in its fdinfo.  Returns -1 if
+ * it has none, or if the name is not in the served directory.
  */
 static int lower_of(int fd)
 {
@@ -44,7 +44,7 @@ static int lower_of(int fd)
 	return open(at, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 }
 
-/* @others: that of this operation itself. Nothing else changes, and nothing did. */
+/* Has no other operation begun?  @own counts this operation, if it changes data itself. */
 static bool quiet(unsigned long *ended, unsigned long own)
 {
 	unsigned long begun = counted(&sh->begun);
@@ -54,8 +54,9 @@ static bool quiet(unsigned long *ended, unsigned long own)
 }
 
 /*
- * Compare what was read, or written, with the lower file.  In a round that is not
- * calm the lower file may be any, and the daemon may have changed it.
+ * Compare data that was read or written with the lower file.  This is only
+ * possible in a calm round: otherwise the lower file may be any file, and the
+ * daemon may have changed it.
  */
 static void compare(int fd, const char *buf, ssize_t n, off_t off, unsigned long own,
 		    unsigned long before, bool was_quiet)
@@ -127,7 +128,7 @@ static long write_op(struct client *c, int fd)
 	return write(fd, buffer(c), c->len);
 }
 
-/* @bad_address: one of the buffers, in a round whose errors are not judged */
+/* In a round that is not calm, one buffer may have a bad address. */
 static unsigned int vector(struct client *c, struct iovec *iov)
 {
 	void *bad_address = !sh->cfg.calm && percent(10) ? (void *)8 : c->buf + 100000;
@@ -318,9 +319,9 @@ static long seek_op(struct client *c, int fd)
 	return lseek(fd, percent(50) ? 0 : rnd(1000), percent(50) ? SEEK_END : rnd(5));
 }
 
-/* Not with O_DIRECT: see fuse_file_mmap() */
+/* O_DIRECT opens have no mapping here: see fuse_file_mmap() */
 static const int mmap_errnos[] = { ENODEV, 0 };
-/* madvise() of a mapping that has moved on */
+/* The mapping may have changed before madvise(). */
 static const int mapping_errnos[] = { ENOMEM, EFAULT, EBUSY, EIO, 0 };
 static const int seek_errnos[] = { ENXIO, 0 };
 

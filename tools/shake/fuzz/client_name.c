@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Names, attributes and everything else that a client does.  An operation whose name
- * begins with a slash needs no open file.
+ * Names, attributes and the other operations of a client.  An operation whose
+ * name begins with a slash needs no open file.
  */
 #include "client.h"
 
@@ -150,7 +150,7 @@ static long exec_op(struct client *c, int fd)
 	pid_t pid;
 
 	snprintf(path, sizeof(path), "%s/program", mnt);
-	/* An open by id would meet ETXTBSY, which it reports as EIO. */
+	/* An open by id reports ETXTBSY as EIO, which a calm round does not accept. */
 	if (!sh->cfg.calm && percent(20))
 		snprintf(path, sizeof(path), "%s", c->path);
 	pid = vfork();
@@ -165,7 +165,7 @@ static long exec_op(struct client *c, int fd)
 	return 0;
 }
 
-/* A child has the open files and the mappings, too. */
+/* A child shares the open files, and has copies of the mappings. */
 static long fork_op(struct client *c, int fd)
 {
 	int status;
@@ -232,7 +232,7 @@ static long reopen_op(struct client *c, int fd)
 	return n;
 }
 
-/* An open file that only a message holds for a while */
+/* For a while only a message holds the open file. */
 static long pass_op(struct client *c, int fd)
 {
 	char control[CMSG_SPACE(sizeof(int))] = {};
@@ -284,7 +284,7 @@ static void set_flags(int fd, int add)
 	ioctl(fd, FS_IOC_SETFLAGS, &flags);
 }
 
-/* The lower file by its own name, by somebody else */
+/* Change the lower file by its own name. */
 static long below_op(struct client *c, int fd)
 {
 	char path[96];
@@ -309,7 +309,7 @@ static long below_op(struct client *c, int fd)
 			  2 * PAGE);
 		break;
 	case 4:
-		/* Write-back would fail. */
+		/* These flags make writeback fail. */
 		if (sh->cfg.calm)
 			break;
 		set_flags(below, percent(50) ? FS_APPEND_FL : FS_IMMUTABLE_FL);
@@ -346,9 +346,9 @@ static long control_op(struct client *c, int fd)
 	return 0;
 }
 
-/* A rename, an unlink or a chmod of another client came in between. */
+/* Another client renamed, unlinked or changed the file meanwhile. */
 static const int name_errnos[] = { EBUSY, ELOOP, ENOTEMPTY, 0 };
-/* The daemon has no locks. */
+/* The daemon supports no locks. */
 static const int lock_errnos[] = { ENOSYS, 0 };
 static const int ioctl_errnos[] = { ENOTTY, ENOSYS, EIO, 0 };
 

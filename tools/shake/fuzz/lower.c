@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The lower file system: ext4 on a loop device, tmpfs, or overlayfs on that ext4.
- * A file system that was unmounted lazily is gone when its device is free.
+ * The lower file system: ext4 on a loop device, tmpfs, or overlayfs on that
+ * ext4.  A file system that was unmounted lazily is gone when its device is
+ * free.
  */
 #include "shake.h"
 
@@ -14,7 +15,7 @@
 #define DISK_MIB	48
 
 char mnt[64], lower[64], served[80];
-static char base[64];		/* of overlayfs */
+static char base[64];		/* the file system below overlayfs */
 static char disk[80], loop[32];
 
 static int run(const char *const argv[])
@@ -62,7 +63,7 @@ static int make_disk(void)
 	const char *const modprobe[] = { "modprobe", "-q", "loop", NULL };
 	int err;
 
-	/* Where it is a module; it may be built in. */
+	/* This fails if loop is built in. */
 	run(modprobe);
 	if (fd < 0)
 		return -errno;
@@ -83,7 +84,7 @@ int lower_setup(const char *dir)
 	return make_disk();
 }
 
-/* After umount -l clients go on in the directory below. */
+/* After umount -l clients work in the directory under the mount. */
 static void clear_mount_point(void)
 {
 	const char *const rm[] = { "rm", "-rf", mnt, NULL };
@@ -150,7 +151,7 @@ int unmount_wait(const char *path)
 	return 0;
 }
 
-/* An exclusive open fails while a file system has the device, mounted or not. */
+/* An exclusive open fails while a file system uses the device, mounted or not. */
 static int device_wait(void)
 {
 	int64_t end = now() + sh->limit;
@@ -205,7 +206,7 @@ static int fill_program(char *path, char *buf)
 	return err;
 }
 
-/* What the daemon serves: f0 to f5, program, d with g0 and g1, and the link l. */
+/* Fill the served directory: f0 to f5, program, d with g0 and g1, and the link l. */
 int lower_fill(void)
 {
 	const char *const clear[] = { "rm", "-rf", served, NULL };
@@ -215,7 +216,7 @@ int lower_fill(void)
 	char path[128];
 	int err = 0;
 
-	/* A client that was killed may have left an immutable file. */
+	/* A killed client may have left an immutable file. */
 	if (run(clear)) {
 		run(free_all);
 		err = run(clear);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The command line, the rounds, what is left at the end, and the verdict as TAP.
- * The first line is the seed.
+ * The command line, the rounds, the check for leftovers, and the verdict as
+ * TAP.  The first line is the seed.
  */
 #include "shake.h"
 
@@ -15,10 +15,10 @@
 #include <time.h>
 
 #define ROUND_OPS	300
-/* Enough for every way to attach to have been chosen */
+/* So many rounds choose every way to attach */
 #define MANY_ROUNDS	10
 
-/* Clients that break leases of others wait that long, by default for 45 s. */
+/* How long clients wait for leases of others; the default is 45 s */
 #define LEASE_BREAK_TIME	"/proc/sys/fs/lease-break-time"
 
 struct shared *sh;
@@ -91,17 +91,17 @@ long number_in(const char *path)
 	return atol(text);
 }
 
-/* What may be left over */
+/* Resources that a run must not leave behind */
 struct left {
 	long files, threads, connections;
 };
 
 #define PF_KTHREAD	0x00200000
 
-/* Fields of /proc/PID/stat behind the name */
+/* Indices of fields in /proc/PID/stat, counted after the name */
 enum { STAT_FLAGS = 6, STAT_THREADS = 17 };
 
-/* Threads of a process, and kernel threads of FUSE */
+/* Number of threads of a process; of kernel threads, only those of FUSE count */
 static long threads_of(const char *pid)
 {
 	char path[300], line[512], *p, *word;
@@ -148,7 +148,7 @@ static void look(struct left *left)
 		closedir(conn);
 }
 
-/* The number of files is kept by each CPU, and summed up by and by. */
+/* Each CPU counts files itself, and the sum is updated only now and then. */
 #define FILES_SLACK	128
 
 static bool all_gone(const struct left *before)
@@ -219,7 +219,7 @@ static int verdict(const struct left *before)
 	return failures ? 1 : 0;
 }
 
-/* A round has a limit for each wait in it. Returns false if it did not end. */
+/* Each wait of a round has a limit.  Returns false if the round did not end. */
 static bool wait_round(pid_t pid, int64_t deadline)
 {
 	int64_t hopeless = now() + 10 * sh->limit + 120000;
@@ -279,7 +279,7 @@ int main(int argc, char **argv)
 		{ "limit", required_argument, NULL, 'l' },
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },
-		{ "nothing", no_argument, NULL, 'n' },	/* for clients that execute it */
+		{ "nothing", no_argument, NULL, 'n' },	/* for clients that execute the program */
 		{}
 	};
 	unsigned long operations = 20000, seconds = 0, limit = 60;

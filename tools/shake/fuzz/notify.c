@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The notifications of a daemon that is not calm, from a thread of its own. */
+/* Notifications by a daemon that is not calm, from a separate thread */
 #include "server.h"
 
 static void send_notification(int code, void *body, size_t len, size_t extra)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What happens to a round from outside: freezes, dropped caches, killed clients, and
- * its end.  The operator also lets operations go on that take too long.
+ * What disturbs a round: freezes, dropped caches, killed clients, and its
+ * end.  The operator also ends operations that take too long.
  */
 #include "shake.h"
 
@@ -34,7 +34,7 @@ void thaw(void)
 	}
 }
 
-/* In a child: it may have to wait for clients that wait for the daemon. */
+/* A child freezes: FIFREEZE may wait for clients that wait for the daemon. */
 static pid_t freeze(void)
 {
 	unsigned int ms = 1 + rnd(200);
@@ -53,12 +53,12 @@ static pid_t freeze(void)
 	_exit(0);
 }
 
-/* A client in the middle of whatever it does; it is replaced by nobody. */
+/* Kill a client in the middle of an operation.  No other client replaces it. */
 static void kill_client(struct slot *s)
 {
 	if (!s->pid)
 		return;
-	/* What it had begun has no end that is known. */
+	/* The operation has no defined result. */
 	__atomic_store_n(&sh->disturbed, true, __ATOMIC_SEQ_CST);
 	kill(s->pid, SIGKILL);
 	count(&sh->kills);
@@ -76,7 +76,7 @@ static void end(pid_t server, unsigned int *gone)
 		abort_connection();
 		break;
 	case END_FORCE:
-		/* Aborts, whether it is busy or not. */
+		/* This aborts, whether or not the mount is busy. */
 		if (!umount2(mnt, MNT_FORCE))
 			*gone |= 1;
 		break;
@@ -89,7 +89,7 @@ static void end(pid_t server, unsigned int *gone)
 			*gone |= 2;
 		break;
 	case END_LOWER_READ_ONLY:
-		/* Fails if a file is open for writing. */
+		/* This fails if a file is open for writing. */
 		mount(NULL, lower, NULL, MS_REMOUNT | MS_RDONLY, NULL);
 		break;
 	default:
@@ -97,10 +97,10 @@ static void end(pid_t server, unsigned int *gone)
 	}
 }
 
-/* Thaw, abort, kill: each a while after the other */
+/* Thaw, abort and kill, with a pause after each */
 static void watch(struct slot *s, unsigned int *stage)
 {
-	/* Requests without an answer, and daemons and clients that wait for themselves */
+	/* Requests may have no answer, and daemons and clients may wait for themselves. */
 	bool expected = sh->cfg.silent || sh->cfg.own_files || sh->cfg.map_buffers;
 	int64_t limit = expected ? sh->limit / 20 : sh->limit;
 	int64_t since = __atomic_load_n(&s->since, __ATOMIC_SEQ_CST);

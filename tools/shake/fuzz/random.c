@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The choices: each step of each role has a sequence of its own. */
+/* Random choices.  Each step of each role has its own sequence. */
 #include "shake.h"
 
 static __thread uint64_t state;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* A round: its settings, its start, its end and what has to be gone after it. */
+/* A round: its configuration, start and end, and the check that nothing is left of it */
 #include "shake.h"
 
 #include <sched.h>
@@ -40,7 +40,7 @@ void configure(uint64_t seed, unsigned int ops)
 	random_begin(ROLE_ROUND, 0);
 	c->calm = percent(40);
 	c->lower = percent(50) ? LOWER_EXT4 : percent(60) ? LOWER_TMPFS : LOWER_OVERLAYFS;
-	/* The end of a calm round leaves it calm, most of the time. */
+	/* Most calm rounds stay calm to the end. */
 	c->ending = percent(c->calm ? 60 : 30) ? END_QUIET : rnd(NR_ENDINGS);
 	c->init_flags = choose_flags();
 	c->checked = percent(70);
@@ -51,11 +51,14 @@ void configure(uint64_t seed, unsigned int ops)
 	c->signals = percent(40);
 	c->no_open = percent(6);
 	c->no_opendir = percent(20);
-	/* Overlayfs takes locks below the freeze protection that it should not. */
+	/*
+	 * overlayfs takes locks in an order that a freeze of its file system
+	 * does not permit.
+	 */
 	c->freezes = c->lower == LOWER_EXT4 && percent(50);
 	c->threads = 1 + rnd(THREADS);
 	c->clones = rnd(DEVICES);
-	/* What one client does alone can be compared. */
+	/* Only a single client's data can be compared without interference. */
 	c->clients = percent(40) ? 1 : 1 + rnd(CLIENTS);
 	c->depth = c->lower == LOWER_OVERLAYFS ? 2 : rnd(3);
 	if (!c->calm && percent(8))
@@ -80,12 +83,12 @@ static void show(const struct config *c)
 		 c->signals ? ", signals" : "", c->no_open ? ", no open" : "",
 		 c->freezes ? ", freezes" : "");
 	dprintf(1, "# %s\n", line);
-	/* Beside what the kernel says there */
+	/* Put the line among the kernel's own messages. */
 	snprintf(line, sizeof(line), "fuzz: round seed %llu\n", (unsigned long long)c->seed);
 	put("/dev/kmsg", line);
 }
 
-/* The number of the mount's connection, without asking the daemon */
+/* The number of the connection, without a request to the daemon */
 static int connection(void)
 {
 	FILE *f = fopen("/proc/self/mountinfo", "re");
@@ -142,7 +145,7 @@ static pid_t start(void)
 	return pid;
 }
 
-/* With no client left, files that passed through are gone while the daemon serves. */
+/* When all clients have ended, no passthrough file is left while the daemon serves. */
 static void files_gone(void)
 {
 	int64_t end = now() + sh->limit;
@@ -167,8 +170,8 @@ static void stop(pid_t server, unsigned int gone)
 		files_gone();
 	__atomic_store_n(&sh->stop, true, __ATOMIC_SEQ_CST);
 	/*
-	 * A daemon that has files of its own mount keeps it busy, and when it dies it
-	 * closes them, and waits for itself.
+	 * A daemon that has files of its own mount open keeps the mount
+	 * busy.  When it dies, it closes them and waits for itself.
 	 */
 	if (sh->cfg.own_files)
 		abort_connection();

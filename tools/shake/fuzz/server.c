@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The daemon: threads that read requests from the devices of the connection, and
- * answer them.  In a round that is not calm, some of the answers are wrong, late,
- * given twice or on another device; in a silent one some are never given.
+ * The daemon: threads that read requests from the devices of the connection,
+ * and answer them.  In a round that is not calm, some answers are wrong, late,
+ * given twice or on another device; in a silent round some are never given.
  */
 #include "server.h"
 
@@ -18,7 +18,7 @@
 
 struct daemon d = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-static __thread int reading;	/* the device that the request came from */
+static __thread int reading;	/* device that the request came from */
 
 /* Wrong answers; those before WRONG_NOTHING reach the kernel. */
 enum wrong {
@@ -76,7 +76,7 @@ static void flip(char *copy, size_t len)
 		copy[rnd(len)] ^= 1 << rnd(8);
 }
 
-/* Returns false if an answer is still owed. */
+/* Returns false if the request still needs an answer. */
 static bool wrong(const struct request *rq, int error, const void *out, size_t len)
 {
 	struct fuse_out_header h = { .unique = rq->h.unique, .error = error };
@@ -145,7 +145,7 @@ bool reply(const struct request *rq, int error, const void *out, size_t len)
 		return right(rq, error, out, len) >= 0;
 
 	count(&sh->wrong);
-	/* No request waits for ever, unless that is what the round is about. */
+	/* Every request gets an answer, except in a silent round. */
 	if (!wrong(rq, error, out, len))
 		right(rq, error ?: -EIO, NULL, 0);
 	return false;
@@ -203,7 +203,7 @@ static void handle(const struct request *rq, char *buf)
 		const struct fuse_interrupt_in *in = (const void *)rq->body;
 		struct request interrupted = { .h.unique = in->unique };
 
-		/* Only a thread that has the request may answer it. */
+		/* A calm daemon lets only the thread that has a request answer it. */
 		if (!sh->cfg.calm && percent(20))
 			right(&interrupted, -EINTR, NULL, 0);
 		return;
@@ -217,7 +217,7 @@ static void handle(const struct request *rq, char *buf)
 		reply(rq, -ENOSYS, NULL, 0);
 }
 
-/* Another device of the connection, opened late, or closed with what it has read */
+/* Replace a device of the connection by a new one, while it may have requests. */
 static void change_devices(unsigned int i)
 {
 	uint32_t first = d.dev[0];
@@ -225,7 +225,7 @@ static void change_devices(unsigned int i)
 
 	if (dev < 0)
 		return;
-	/* The number stays valid for the threads that use it. */
+	/* dup3() keeps the number valid for the threads that use it. */
 	if (ioctl(dev, FUSE_DEV_IOC_CLONE, &first) || dup3(dev, d.dev[i], O_CLOEXEC) < 0)
 		count(&sh->wrong);
 	close(dev);
@@ -243,7 +243,7 @@ static void *serve(void *arg)
 		ssize_t n;
 
 		random_begin(ROLE_SERVER + me, number++);
-		/* Each device has a thread that always reads it. */
+		/* Each device has a thread that reads it. */
 		reading = me < d.devs ? d.dev[me] : any_device();
 		if (d.devs > sh->cfg.threads && percent(50))
 			reading = any_device();
@@ -271,7 +271,7 @@ static void drop_privileges(void)
 	if (setgroups(0, NULL) || setresgid(1000, 1000, 1000) ||
 	    setresuid(1000, 1000, 1000))
 		_exit(1);
-	/* /proc/self/fd is root's otherwise. */
+	/* Otherwise /proc/self/fd belongs to root. */
 	prctl(PR_SET_DUMPABLE, 1);
 }
 

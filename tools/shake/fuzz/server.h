@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* What the files of the daemon share. */
+/* Shared by the files of the daemon */
 #ifndef SHAKE_SERVER_H
 #define SHAKE_SERVER_H
 
@@ -16,31 +16,31 @@ struct request {
 	char body[];
 };
 
-/* An inode that the kernel knows, held by an O_PATH descriptor. */
+/* An inode that the kernel knows; an O_PATH descriptor holds it. */
 struct node {
 	int fd;			/* -1: free */
 	dev_t dev;
 	ino_t ino;
 	uint64_t generation;
 	uint64_t lookups;
-	uint64_t ops;		/* attached by inode, as far as the daemon knows */
+	uint64_t ops;		/* attached to the inode, as far as the daemon knows */
 };
 
 struct handle {
 	int fd;			/* -1: free */
 	int id;			/* backing id, 0: none */
-	bool passes;		/* a lower file is attached: no READ, no WRITE */
+	bool passes;		/* has a lower file: no READ, no WRITE */
 };
 
-/* What the daemon's threads share; lock protects all but dev. */
+/* State of the daemon's threads.  The lock protects all but dev and devs. */
 struct daemon {
 	pthread_mutex_t lock;
 	int dev[DEVICES];
 	unsigned int devs;
 	struct node nodes[NODES];	/* by nodeid */
 	struct handle handles[HANDLES];	/* by fh - 1 */
-	uint64_t recent[RECENT];	/* uniques that were answered, or are */
-	int ids[RECENT];		/* backing ids, perhaps closed again */
+	uint64_t recent[RECENT];	/* uniques of recent requests, answered or not */
+	int ids[RECENT];		/* recent backing ids, closed or not */
 	unsigned int nr_recent, nr_ids;
 };
 
@@ -53,20 +53,20 @@ typedef void (*answer_fn)(const struct request *rq, char *buf);
 /* server.c */
 
 /*
- * Answer a request, or do something else if that is what this step is about.
- * Returns false if the answer may not have been taken.
+ * Answer a request, in some steps wrongly.  Returns false if the kernel may not
+ * have taken the answer.
  */
 bool reply(const struct request *rq, int error, const void *out, size_t len);
-/* The answer to what a call returned */
+/* Reply with 0, or with the errno of a call that returned @ret < 0. */
 bool reply_call(const struct request *rq, long ret);
-/* One of the devices of the connection */
+/* A random device of the connection */
 int any_device(void);
 void server_sleep(unsigned int ms);
 
 /* server_node.c */
 
 void nodes_init(void);
-/* Its path by way of the descriptor; one that does not exist if there is none. */
+/* Path of the node's descriptor; without a descriptor, a path that does not exist */
 const char *node_path(uint64_t nodeid, struct path *p);
 int node_fd(uint64_t nodeid);
 int node_attr(uint64_t nodeid, struct fuse_attr *a);
@@ -79,13 +79,13 @@ extern const answer_fn node_answers[64], file_answers[64];
 /* attach.c */
 
 void odd_init(void);
-/* Attach to the open that @rq asks for, as this step says. */
+/* Choose what to attach to the open in @rq, and attach it. */
 void attach_open(const struct request *rq, int fd, unsigned int flags,
 		 struct handle *h, struct fuse_open_out *out);
-/* Attach to the inode that the answer to @rq tells of, as this step says. */
+/* Choose what to attach to the inode in the answer to @rq, and attach it. */
 void attach_inode(const struct request *rq, uint64_t nodeid);
 void close_id(int id);
-/* An ioctl that nothing called for */
+/* An ioctl outside of any request */
 void attach_stray(void);
 
 /* notify.c */

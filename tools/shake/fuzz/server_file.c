@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The open files of the daemon, and requests about data. */
+/* Open files of the daemon, and requests on data */
 #include "server.h"
 
 #include <dirent.h>
 
-/* Requests of an open by inode, and of one without OPEN, have fh 0. */
+/* Requests on an open by inode, and on an open without OPEN, have fh 0. */
 static int handle_fd(const struct request *rq, uint64_t fh, int flags, bool *close_it)
 {
 	struct path p;
@@ -15,7 +15,7 @@ static int handle_fd(const struct request *rq, uint64_t fh, int flags, bool *clo
 	if (fh - 1 < HANDLES)
 		fd = d.handles[fh - 1].fd;
 	pthread_mutex_unlock(&d.lock);
-	/* Another open of the file may be meant, as in write-back. */
+	/* The handle may be that of another open of the file, as in writeback. */
 	if (fd >= 0 && ((fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR ||
 			(fcntl(fd, F_GETFL) & O_ACCMODE) == flags))
 		return fd;
@@ -63,18 +63,18 @@ static void handle_drop(uint64_t fh)
 		close_id(h.id);
 }
 
-/* Open flags of the lower file: appends and direct I/O are asked for by each call. */
+/* Flags for the open of the lower file.  Each call has its own append and direct flags. */
 static int lower_flags(unsigned int flags)
 {
 	int lower = flags & (O_ACCMODE | O_TRUNC);
 
-	/* Write-back reads what it does not overwrite. */
+	/* Writeback reads the parts of a page that the client did not write. */
 	if ((sh->cfg.init_flags & FUSE_WRITEBACK_CACHE) && (lower & O_ACCMODE) == O_WRONLY)
 		lower = (lower & ~O_ACCMODE) | O_RDWR;
 	return lower | O_CLOEXEC;
 }
 
-/* The open of @fd, which is taken, for the answer to @rq. */
+/* Set up the open of @fd for the answer to @rq.  Takes over @fd. */
 static void begin_open(const struct request *rq, int fd, unsigned int flags,
 		       struct fuse_open_out *out)
 {
@@ -122,7 +122,7 @@ static void open_(const struct request *rq, char *buf)
 		handle_drop(out.fh);
 }
 
-/* The answer to a CREATE or TMPFILE, whose new file is @fd */
+/* Answer a CREATE or TMPFILE whose new file is @fd. */
 static void made(const struct request *rq, int fd, unsigned int flags, const char *name)
 {
 	struct {
@@ -142,8 +142,8 @@ static void made(const struct request *rq, int fd, unsigned int flags, const cha
 		return;
 	}
 	/*
-	 * If this attaches OPEN, the client's open is one by inode, and nobody tells
-	 * of its end: the handle stays.  The inode may have been attached before.
+	 * If this attaches OPEN, the client's open is by inode, and no RELEASE
+	 * comes: the handle stays.  The inode may have been attached before.
 	 */
 	attach_inode(rq, out.e.nodeid);
 	begin_open(rq, fd, flags, &out.o);
@@ -163,7 +163,7 @@ static void create(const struct request *rq, char *buf)
 	     in->flags, name);
 }
 
-/* The entry is found by way of the descriptor, as a link that is followed. */
+/* The lookup finds the file by a temporary link to its descriptor. */
 static void tmpfile_(const struct request *rq, char *buf)
 {
 	const struct fuse_create_in *in = (const void *)rq->body;
@@ -181,7 +181,7 @@ static void tmpfile_(const struct request *rq, char *buf)
 		reply(rq, -errno, NULL, 0);
 		return;
 	}
-	/* A name for the time of the lookup */
+	/* The name exists only during the lookup. */
 	snprintf(name, sizeof(name), "t%u", __atomic_add_fetch(&nr, 1, __ATOMIC_SEQ_CST));
 	snprintf(p.s, sizeof(p.s), "/proc/self/fd/%d", fd);
 	err = linkat(AT_FDCWD, p.s, node_fd(rq->h.nodeid), name, AT_SYMLINK_FOLLOW) ? -errno : 0;

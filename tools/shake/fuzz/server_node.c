@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The nodes of the daemon, and requests about names and attributes. */
+/* Nodes of the daemon, and requests on names and attributes */
 #include "server.h"
 
 #include <sys/statfs.h>
@@ -65,7 +65,7 @@ int node_attr(uint64_t nodeid, struct fuse_attr *a)
 	return 0;
 }
 
-/* The node of an O_PATH descriptor, which is taken; 0: no room. With the lock. */
+/* The node of an O_PATH descriptor, which is taken over; 0: no room.  Needs the lock. */
 static uint64_t node_of(int fd, const struct stat *st)
 {
 	uint64_t free = 0, i;
@@ -137,7 +137,7 @@ static void node_forget(uint64_t nodeid, uint64_t lookups)
 
 void node_unentry(const struct fuse_entry_out *e)
 {
-	/* After a wrong answer it is not known what the kernel took. */
+	/* After a wrong answer the daemon does not know what the kernel took. */
 	if (sh->cfg.calm)
 		node_forget(e->nodeid, 1);
 }
@@ -255,7 +255,7 @@ static void getattr(const struct request *rq, char *buf)
 	reply_attr(rq, 0);
 }
 
-/* Links cannot be followed by way of a descriptor: only times and owners change. */
+/* On a symlink only times and owner change: a descriptor's path does not lead to it. */
 static void setattr(const struct request *rq, char *buf)
 {
 	const struct fuse_setattr_in *in = (const void *)rq->body;

@@ -3,31 +3,31 @@
  * fuzz: random use of FUSE passthrough, by a daemon and its clients at once.
  *
  * A run is a sequence of rounds.  A round has a lower file system, a mount, a
- * daemon with a few threads, a few clients, and an operator who freezes, remounts,
- * kills and aborts.  All that a round does is chosen from its seed, the next round
- * has the next seed: a round is replayed by running its seed first.  Only the
- * timing differs.
+ * daemon with a few threads, a few clients, and an operator that freezes,
+ * remounts, kills and aborts.  The seed of a round determines all its choices,
+ * and the next round has the next seed: to replay a round, start a run with its
+ * seed.  Only the timing differs.
  *
- * The rules that every file keeps:
+ * Rules for every file:
  *
- * - A choice depends on the seed, on who chooses and on the number of the step, and
- *   not on what came before: random_begin().
- * - Whoever makes a call that may block has its slot say so.  The operator lets it
- *   go on, first by a thaw, then by an abort, then by SIGKILL; main.c ends a round
- *   that does not end.
- * - In a calm round the daemon keeps the rules, and results are judged.  In any other
- *   round only what no program may ever see is an error.
+ * - A choice depends on the seed, on the role and on the number of the step,
+ *   and not on earlier choices: random_begin().
+ * - A process that makes a call which may block notes this in its slot.  The
+ *   operator ends the call, first by a thaw, then by an abort, then by SIGKILL;
+ *   main.c ends a round that does not end.
+ * - In a calm round the daemon keeps the rules, and results are judged.  In any
+ *   other round only results that no program may ever see are errors.
  *
- * The files, each with what it is about:
+ * The files:
  *
- *   main.c         the command line, rounds, what is left at the end, the verdict
+ *   main.c         the command line, rounds, leftovers, the verdict
  *   random.c       the choices
  *   lower.c        the lower file system and what an administrator does to it
  *   round.c        the settings of a round, its start, its end
- *   operator.c     what happens to the round from outside, and the slots
+ *   operator.c     what disturbs the round, and the slots
  *   server.c       the daemon: reading and answering requests, wrong answers
- *   server_node.c  its nodes, and requests about names and attributes
- *   server_file.c  its open files, and requests about data
+ *   server_node.c  its nodes, and requests on names and attributes
+ *   server_file.c  its open files, and requests on data
  *   attach.c       the ioctls of passthrough, right and wrong, and odd lower files
  *   notify.c       the notifications
  *   client.c       a client: its open files, how results are judged
@@ -62,19 +62,19 @@
 #define DEVICES		3
 #define FILES		6	/* f0 to f5 in the root */
 
-/* Who chooses */
+/* Roles, each of which makes its own choices */
 enum role {
 	ROLE_ROUND,
 	ROLE_OPERATOR,
 	ROLE_NOTIFIER,
-	ROLE_SERVER,			/* and its threads */
+	ROLE_SERVER,			/* one for each of its threads */
 	ROLE_CLIENT = ROLE_SERVER + THREADS,
 	NR_ROLES = ROLE_CLIENT + CLIENTS
 };
 
 enum lower_kind { LOWER_EXT4, LOWER_TMPFS, LOWER_OVERLAYFS };
 
-/* How a round ends, when its clients have done part of their operations. */
+/* How a round ends, after its clients have done part of their operations */
 enum ending {
 	END_QUIET,
 	END_KILL,		/* SIGKILL to the daemon */
@@ -91,21 +91,21 @@ struct config {
 	enum lower_kind lower;
 	enum ending ending;
 	bool calm;		/* the daemon keeps the rules, results are judged */
-	bool silent;		/* it leaves requests without an answer */
+	bool silent;		/* the daemon leaves requests without an answer */
 	bool checked;		/* default_permissions */
 	bool rootless;		/* the daemon has no privileges */
-	bool own_files;		/* it attaches files of its own mount */
+	bool own_files;		/* the daemon attaches files of its own mount */
 	bool map_buffers;	/* clients use mappings of the mount as buffers */
-	bool signals;		/* clients are interrupted */
+	bool signals;		/* timers interrupt clients */
 	bool no_open, no_opendir;
 	bool freezes;
 	unsigned int threads, clones, clients;
 	unsigned int depth;	/* max_stack_depth */
-	unsigned int ops;	/* of each client */
+	unsigned int ops;	/* operations of each client */
 	uint64_t init_flags;
 };
 
-/* What a check was about; a result of the run each. */
+/* Subjects of the checks; each is one result of the run. */
 enum verdict {
 	V_HANG,
 	V_ERRNO,
@@ -117,7 +117,7 @@ enum verdict {
 
 enum attach_by { BY_REQUEST, BY_ID, BY_INODE, NR_BY };
 
-/* What a process is doing; written by it, read by the operator. */
+/* What a process is doing.  The process writes it, and the operator reads it. */
 struct slot {
 	pid_t pid;
 	int64_t since;		/* milliseconds; 0: between operations */
@@ -131,19 +131,20 @@ struct shared {
 	struct config cfg;
 	int64_t limit;		/* milliseconds that a call may take */
 	bool verbose;
-	/* Of this round */
+	/* State of this round */
 	bool ready;		/* INIT was answered */
 	bool stop;
-	bool disturbed;		/* its end has come: results are not judged */
-	int conn;		/* its number in /sys/fs/fuse/connections, or -1 */
+	bool disturbed;		/* the round is being ended: results are not judged */
+	int conn;		/* number in /sys/fs/fuse/connections, or -1 */
 	unsigned long round_ops;
 	struct slot slots[CLIENTS];
 	/*
-	 * Operations that may change data, begun and ended.  If both are equal,
-	 * before and after a comparison, nothing changed meanwhile.
+	 * Operations that may change data, begun and ended.  Nothing changed
+	 * during a comparison if both are equal before it, and the same after
+	 * it.
 	 */
 	unsigned long begun, ended;
-	/* Of the run */
+	/* Counts of the whole run */
 	unsigned long ops, requests, rounds;
 	unsigned long attached[NR_BY], refused[NR_BY];
 	unsigned long odd, wrong, notified, opened[2], freezes, kills;
@@ -164,7 +165,7 @@ static inline unsigned long counted(const unsigned long *n)
 	return __atomic_load_n(n, __ATOMIC_SEQ_CST);
 }
 
-/* Results are judged: nothing wrong was done, and nothing ended. */
+/* Are results judged?  Not after a disturbance. */
 static inline bool strict(void)
 {
 	return sh->cfg.calm && !__atomic_load_n(&sh->disturbed, __ATOMIC_SEQ_CST);
@@ -172,15 +173,15 @@ static inline bool strict(void)
 
 /* main.c */
 
-/* Print what went wrong, and count it. */
+/* Print and count an error. */
 void __attribute__((format(printf, 2, 3))) bad(enum verdict v, const char *fmt, ...);
 int64_t now(void);		/* milliseconds */
 void pause_ms(unsigned int ms);
 /* Write a string to a file, such as one of /proc. Returns 0 or -errno. */
 int put(const char *path, const char *s);
-/* A number that a file begins with, or -1 */
+/* The number at the beginning of a file, or -1 */
 long number_in(const char *path);
-/* Abort every FUSE connection that this round has made. */
+/* Abort the FUSE connection of this round. */
 void abort_connection(void);
 
 /* random.c */
@@ -192,19 +193,19 @@ bool percent(unsigned int p);
 
 /* lower.c */
 
-extern char mnt[64];		/* the mount point of FUSE */
-extern char lower[64];		/* that of the lower file system */
-extern char served[80];		/* the directory there that the daemon serves */
+extern char mnt[64];		/* mount point of FUSE */
+extern char lower[64];		/* mount point of the lower file system */
+extern char served[80];		/* lower directory that the daemon serves */
 
-/* Once for each run; 0 or -errno */
+/* Once for each run.  Returns 0 or -errno. */
 int lower_setup(const char *dir);
 void lower_cleanup(void);
-/* For each round */
+/* Once for each round.  Returns 0 or -errno. */
 int lower_mount(void);
-/* Returns 0, or -errno if it stayed busy. */
+/* Returns 0, or -errno if the file system stays busy. */
 int lower_unmount(bool detached);
 int lower_fill(void);
-/* Tried for as long as it is busy, up to the limit. */
+/* Unmount as soon as the mount is not busy, up to the limit. */
 int unmount_wait(const char *path);
 
 /* round.c */
@@ -214,7 +215,7 @@ __attribute__((noreturn)) void run_round(void);
 
 /* operator.c */
 
-/* Until the clients have ended */
+/* Runs until all clients have ended. */
 void operate(pid_t server, unsigned int *gone);
 bool reap(pid_t pid, int64_t limit);
 void thaw(void);
