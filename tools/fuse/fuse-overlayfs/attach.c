@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: LGPL-2.1-only
 /*
- * Passthrough for Debian 12's fuse-overlayfs, which stays as it is packaged: this
- * library is loaded into it (LD_PRELOAD) and stands between it and libfuse.
+ * Passthrough for Debian 12's fuse-overlayfs, as it is packaged: LD_PRELOAD
+ * loads this library into fuse-overlayfs, where it sits between the program and
+ * libfuse.
  *
- * fuse-overlayfs 1.10 opens the file of the upper or of a lower layer, copies it up
- * before if need be, answers with the descriptor as the handle, and does no more at
- * READ and WRITE than to read and write that. So the kernel may do it instead. The
- * handle of a directory is no descriptor: only what open and create answer is attached.
+ * fuse-overlayfs 1.10 opens the file of the upper or of a lower layer, copies
+ * it up first if need be, and answers with the descriptor as the handle.  READ
+ * and WRITE only read and write that descriptor, so the kernel can do it
+ * instead.  The handle of a directory is no descriptor: only answers to open and
+ * create attach a file.
  *
- * If libfuse, the kernel or the file cannot pass through, all is as without this.
+ * If libfuse, the kernel or the file lacks passthrough, fuse-overlayfs works as
+ * without this library.
  */
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 314
@@ -23,13 +26,13 @@ static int wanted = 1;
 
 static struct fuse_lowlevel_ops daemon_ops;
 
-/* Only the patched libfuse has this function; NULL: nothing passes through. */
+/* Only the patched libfuse has this function; NULL: no passthrough */
 static __typeof__(fuse_passthrough_enable) *enable;
 
-/* The request whose handler this thread is in; libfuse frees it at the answer. */
+/* The request that this thread handles; libfuse frees it with the answer. */
 static __thread fuse_req_t opening, syncing;
 
-/* The function of that name that this library hides */
+/* The function of libfuse that this library overrides */
 #define libfuse(name) ((__typeof__(name) *)next(#name))
 
 static void *next(const char *name)
@@ -41,7 +44,7 @@ static void *next(const char *name)
 	return function;
 }
 
-/* A refusal changes nothing: the daemon serves that open. */
+/* After a refusal the daemon serves the open. */
 static void attach(fuse_req_t req, const struct fuse_file_info *fi)
 {
 	if (enable)
@@ -74,8 +77,9 @@ int fuse_reply_open(fuse_req_t req, const struct fuse_file_info *fi)
 }
 
 /*
- * Without fsync ("volatile") the daemon answers as if it had no such function. The
- * kernel would then sync passthrough files itself, which is what the user turned off.
+ * With "volatile" the daemon answers fsync with ENOSYS.  The kernel would then
+ * sync passthrough files itself, which the user has turned off: answer 0
+ * instead.
  */
 static void fsync_file(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
@@ -114,8 +118,8 @@ struct fuse_session *fuse_session_new(struct fuse_args *args, const struct fuse_
 }
 
 /*
- * The daemon drops options that it does not know: take ours out first. It parses
- * once, before libfuse does.
+ * The daemon drops options that it does not know, so remove ours first.  It
+ * parses once, before libfuse does.
  */
 int fuse_opt_parse(struct fuse_args *args, void *data, const struct fuse_opt opts[],
 		   fuse_opt_proc_t proc)
