@@ -9,16 +9,16 @@
 #
 #	Message of the commit.
 #
-#	Whole: path             a whole file that this patch adds, from the same path here, or from patches/linux-K/ if
-#	                        that has one of this name; path/ for all files of a directory
+#	Whole: path             a whole file that this patch adds; it has the same path here, or is in patches/linux-K/ if
+#	                        a file of this name is there; path/ for all files of a directory
 #	Section: MAINTAINERS    this patch adds our section of that file
 #	---
-#	diff --git ...          changes to the kernel's files, without index lines; there may be none. A later patch
-#	                        may add a removed file again, as a whole file
+#	diff --git ...          changes to the kernel's files, without index lines; optional. A later patch may add a
+#	                        removed file again, as a whole file
 
 choose_kernel "${asked[0]}"
 
-# choose_by VERSION: choose the kernel of that version, among the kernels that were asked for
+# choose_by VERSION: choose the kernel of that version, if it is one of those in K=
 choose_by() {
 	local k
 	for k in "${asked[@]}"; do
@@ -49,13 +49,13 @@ message() {
 	sed -n '/^---$/q; /^# /d; /^\(Whole\|Section\): /d; s/^Subject: //; p' "$1" | git stripspace
 }
 
-# ours_in DIRECTORY: print its files, without ignored ones
+# ours_in DIRECTORY: print the files of DIRECTORY, without ignored ones
 ours_in() {
 	cd "$top" || return
 	git ls-files -co --exclude-standard -- "$1" 2>/dev/null || find "$1" -type f
 }
 
-# wholes PATCH...: print the whole files, with their paths in the kernel
+# wholes PATCH...: print the paths that the whole files have in the kernel
 wholes() {
 	field Whole "$@" | while read -r path; do
 		case $path in
@@ -65,7 +65,7 @@ wholes() {
 	done
 }
 
-# whole_file PATH: print where that whole file is here, relative to the top
+# whole_file PATH: print the path of that whole file in this repository
 whole_file() {
 	local own=${patches#"$top"/}/${1##*/}
 	if [ -e "$top/$own" ]; then
@@ -75,7 +75,7 @@ whole_file() {
 	fi
 }
 
-# hooked PATCH...: print the kernel files that are changed
+# hooked PATCH...: print the kernel files that the patches change
 hooked() {
 	{
 		sed -n 's/^diff --git a\/\(.*\) b\/.*/\1/p' "$@"
@@ -83,7 +83,7 @@ hooked() {
 	} | sort -u
 }
 
-# removed PATCH...: print the kernel files that are removed
+# removed PATCH...: print the kernel files that the patches remove
 removed() {
 	awk '/^diff --git a\// { f = substr($3, 3) } /^deleted file / { print f }' "$@"
 }
@@ -109,7 +109,7 @@ splice() {
 	mv "$1.part" "$1"
 }
 
-# put DIR PATCH [GLOB...]: apply one patch, or only its files that match, to the kernel tree in DIR; without fuzz, and
+# put DIR PATCH [GLOB...]: apply one patch to the kernel tree in DIR, or only the files that match; without fuzz, and
 # without overwriting a file of the kernel
 put() {
 	local dir patch=$2 f changes=()
@@ -124,8 +124,7 @@ put() {
 			changes+=("--include=$f")
 		fi
 	done < <(hooked "$patch")
-	# Without the ceiling git takes DIR for a part of an outer repository, and skips files that are not in
-	# it.
+	# Without the ceiling git takes DIR for a part of an outer repository, and skips files that are not in it.
 	if [ ${#changes[@]} -gt 0 ]; then
 		(cd "$dir" && GIT_CEILING_DIRECTORIES=${dir%/*} git apply --whitespace=nowarn "${changes[@]}" "$patch")
 	fi
@@ -137,8 +136,8 @@ put() {
 	done < <(wholes "$patch")
 }
 
-# base_files DIR: print the files that the series changes and that the kernel tree in DIR has; a patch may also change a file
-# that an earlier one adds
+# base_files DIR: print the files that the series changes and that the kernel tree in DIR has. A patch may also change a
+# file that an earlier patch adds.
 base_files() {
 	local f
 	hooked "${series[@]}" | while read -r f; do
@@ -146,7 +145,7 @@ base_files() {
 	done
 }
 
-# base_tree DIR: make a tree of the pristine files that the series changes, and of the files that have the version
+# base_tree DIR: copy the pristine files that the series changes, and the files with the version, to DIR
 base_tree() {
 	local files
 	mapfile -t files < <(base_files "$pristine")
@@ -154,7 +153,7 @@ base_tree() {
 	(cd "$pristine" && cp --parents -t "$1" Makefile .gitattributes "${files[@]}")
 }
 
-# inputs [GLOB...]: print a digest of the series; only of the whole files that match
+# inputs [GLOB...]: print a digest of the series, with all whole files or those that match
 inputs() {
 	(cd "$top" && {
 		cat MAINTAINERS "${series[@]}"
@@ -169,7 +168,7 @@ version() {
 	sed -n 's/^VERSION = //p; s/^PATCHLEVEL = /./p; s/^SUBLEVEL = /./p' "$1/Makefile" 2>/dev/null | head -n 3 | tr -d '\n'
 }
 
-# module_tree DIR PATCH...: copy the pristine source that a module build needs, with these patches
+# module_tree DIR PATCH...: copy the pristine source that a module build needs to DIR, and apply these patches
 module_tree() {
 	local dir=$1 p changed
 	shift
@@ -181,10 +180,9 @@ module_tree() {
 	done
 }
 
-# module_build KVER DIR y|n [ARGUMENT...]: build the modules there, with the option on or off. The arguments are for
-# make, such as a single object to build. The tree's own headers come before those of the kernel, whose configuration
-# may lack the option, or have it on. Where FUSE is built in, only the objects are made: modules would export the
-# symbols of the kernel.
+# module_build KVER DIR y|n [ARGUMENT...]: build the modules in DIR, with the option on or off. The arguments are for make,
+# such as a single object to build. The tree's own headers come before those of the kernel, whose configuration may lack the
+# option, or have it on. If FUSE is built in, only the objects are built: modules would export the symbols of the kernel.
 module_build() {
 	local headers dir=$2 option=$3 set='#undef CONFIG_FUSE_PASSTHROUGH' goals=(modules)
 	headers=$(headers "$1")
@@ -201,7 +199,7 @@ module_build() {
 		KCFLAGS="-include $dir/inc/option.h" "$@" "${goals[@]}"
 }
 
-# headers KVER: print the directory of its headers, from Debian's package or from a kernel's own modules_install
+# headers KVER: print the directory of the kernel's headers, from Debian's package or from the kernel's own modules_install
 headers() {
 	local dir
 	for dir in "/usr/src/linux-headers-$1" "/lib/modules/$1/build"; do
@@ -213,7 +211,7 @@ headers() {
 	return 1
 }
 
-# need_headers KVER: install them if they are missing, and check that the kernel has FUSE as series.conf says
+# need_headers KVER: install the headers if they are missing, and check that the kernel has FUSE as series.conf says
 need_headers() {
 	if ! headers "$1" >/dev/null; then
 		[ -n "$(apt-cache show "linux-headers-$1" 2>/dev/null)" ] ||
@@ -224,8 +222,8 @@ need_headers() {
 		die "$1 is not configured with CONFIG_FUSE_FS=$fuse: take a kernel that is, or make apply and build one"
 }
 
-# new_warnings LOG: print what the compiler and sparse say there, but for the kernel-doc warnings that the kernel's own files
-# had before
+# new_warnings LOG: print the warnings of the compiler and of sparse in LOG, except kernel-doc warnings about the pristine
+# files
 new_warnings() {
 	grep -E "(warning|error):" "$1" | sed "s/^[^ ]*: //" |
 		grep -vxFf <(cd "$pristine" && scripts/kernel-doc -none fs/fuse/*.[ch] 2>&1 | sed "s/^[^ ]*: //") || true

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# Trees and repositories for the tests of tools/series/; sourced after lib.sh, never run. The script sets $out, which is made
-# anew.
+# Trees and repositories for the tests of tools/series/; sourced after lib.sh, never run. The script sets $out, which is
+# emptied.
 # shellcheck shell=bash disable=SC2154
 
 rm -rf "$out"
@@ -9,14 +9,14 @@ export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=$out/gitconfig
 git config --global user.name Tester
 git config --global user.email tester@example.org
 
-# plain DIR: make a kernel tree, as far as the series concerns it
+# plain DIR: make a kernel tree with the files that the series concerns
 plain() {
 	rm -rf "$1"
 	base_tree "$1"
 	(cd "$pristine" && cp -r --parents -t "$1" fs/fuse include/trace/events/sched.h)
 }
 
-# tree DIR: the same as a git tree
+# tree DIR: likewise, as a git tree
 tree() {
 	plain "$1"
 	git -C "$1" init -q
@@ -24,14 +24,14 @@ tree() {
 	git -C "$1" commit -q -m "Linux $(version "$1")"
 }
 
-# state DIR: print everything in it that must not change
+# state DIR: print everything in DIR that must not change
 state() {
 	(cd "$1" && find . -path ./.git -prune -o -type f -print0 | sort -z | xargs -0 sha256sum)
 	[ ! -e "$1/.git" ] || git -C "$1" log -1 --format=%H
 	[ ! -e "$1/.git" ] || git -C "$1" status
 }
 
-# repository DIR: copy this project, with a build/ of its own
+# repository DIR: copy this project, with a separate build/
 repository() {
 	mkdir -p "$1/build"
 	(cd "$top" && { git ls-files -co --exclude-standard 2>/dev/null || find . -path ./build -prune -o -type f -print; } |
@@ -42,7 +42,7 @@ repository() {
 	git -C "$1" commit -q -m "as it is"
 }
 
-# refused DIR WORD COMMAND...: COMMAND fails with one line that contains WORD, and leaves the tree as it was
+# refused DIR WORD COMMAND...: COMMAND fails with one line that contains WORD, and leaves the tree unchanged
 refused() {
 	local dir=$1 word=$2 before status=0 said
 	shift 2
@@ -55,9 +55,9 @@ refused() {
 	diff <(say "$before") <(state "$dir")
 }
 
-# A repository with a series for a small Linux 2.6 too, $out/other. The series removes that kernel's own passthrough, a
-# file with the name of one of ours and another file, and adds a file of ours, a file of that kernel's own, a hook and
-# the section of MAINTAINERS. Its source is minimal, and is marked as unpacked from the package of git.
+# Make a repository with an additional series for a small Linux 2.6, $out/other. The series removes that kernel's own
+# passthrough, a file with the name of one of ours and another file, and adds a file of ours, a file for that kernel, a hook
+# and the section of MAINTAINERS. The source is minimal, and marked as unpacked from the package of git.
 other_kernel() {
 	local dir=$out/other patches=$out/other/patches/linux-2.6 source=$out/other/build/linux-2.6
 	repository "$dir"
@@ -124,7 +124,7 @@ other_tree() {
 	git -C "$1" commit -q -m "Linux 2.6.1"
 }
 
-# of_other SCRIPT ARGUMENT...: run a script of that repository's tools/series/, which finds the kernel itself
+# of_other SCRIPT ARGUMENT...: run a script of that repository's tools/series/, which selects the kernel itself
 of_other() {
 	local script=$1
 	shift
