@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# A group of bars for each workload, a bar for each peer. Set by the caller: format, data, image, heading, metric.
+# Draw a group of bars for each workload, with a bar for each peer. The caller sets format, data, image, heading and metric.
 # The first line of data names the columns: workload, then the peers that were measured.
 header = system("head -n 1 ".data)
 peers = words(header) - 1
@@ -17,7 +17,7 @@ set output image
 # A peer has the same colour everywhere.
 colour(p) = p eq 'overlayfs' ? '#7f8fa6' : p eq 'fuse' ? '#e1812c' : p eq 'fuse-writeback' ? '#f5c28c' : \
 	p eq 'passthrough' ? '#2a9d4a' : p eq 'passthrough-inode' ? '#1f6f8b' : '#8e5ea2'
-# What is added ranges from hundreds to a hundred thousand instructions: a logarithmic axis, on which nothing is below 11.
+# Added instructions range from hundreds to a hundred thousand: use a logarithmic axis, which begins at 11.
 drawn(v) = added && v < 11 ? 11 : v
 said(v) = !added ? sprintf('%.2f', v) : abs(v) >= 10000 ? sprintf('%.0fk', v / 1000) : sprintf('%.0f', v)
 at(i) = (i - (peers + 1) / 2.0) / (peers + 1)
@@ -29,7 +29,7 @@ set style fill solid 1 noborder
 set key outside top center horizontal noenhanced autotitle columnheader
 set xtics rotate by -35 noenhanced scale 0
 set xrange [-0.6:groups - 0.4]
-# Room for the names, for which gnuplot finds it hard to make some
+# Leave room for the names, which gnuplot does not reserve by itself.
 set bmargin 10
 set rmargin 16
 set grid ytics

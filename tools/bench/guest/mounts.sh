@@ -5,7 +5,7 @@
 stats=/run/bench
 mkdir -p "$stats"
 
-# mirror NAME SOURCE DIR OPTION...: mount passthroughfs of SOURCE on DIR; it attaches opens, and inodes only if told so
+# mirror NAME SOURCE DIR OPTION...: mount passthroughfs of SOURCE on DIR; without --inodes it attaches opens only
 mirror() {
 	local name=$1 source=$2 dir=$3
 	shift 3
@@ -15,7 +15,7 @@ mirror() {
 	pgrep -n passthroughfs >"$stats/$name.pid"
 }
 
-# asked NAME FILE: write the daemon's counts so far to FILE
+# asked NAME FILE: write the current counts of the daemon to FILE
 asked() {
 	local tries=0
 	rm -f "$stats/$1.json"
@@ -28,7 +28,7 @@ asked() {
 	mv "$stats/$1.json" "$2"
 }
 
-# Write dirty pages first: the drop leaves them.
+# Write dirty pages back first: drop_caches keeps them.
 cold() {
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
