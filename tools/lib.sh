@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# Functions that all scripts share. Sourced first, after set -euo pipefail; never run.
+# Shared by all scripts. Sourced first, after set -euo pipefail; never run.
 # shellcheck shell=bash
 
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -7,14 +7,14 @@ build=$top/build
 logs=$build/log
 me=${0##*/}
 export LC_ALL=C
-# An ordinary user of Debian has no modprobe, depmod or mkfs on the path.
+# The path of an ordinary user of Debian lacks modprobe, depmod and mkfs.
 PATH=$PATH:/usr/sbin:/sbin
 
 say() { printf '%s\n' "$*"; }
 
 warn() { printf '%s: %s\n' "$me" "$*" >&2; }
 
-# die MESSAGE: print one line, what is wrong and what to do about it, and exit with 1
+# die MESSAGE: print one line, which says what is wrong and what to do about it, and exit with 1
 die() {
 	warn "$*"
 	exit 1
@@ -29,8 +29,8 @@ strict() {
 		echo '"$@"') "$@"
 }
 
-# step NAME WHAT COMMAND...: run COMMAND with its output in build/log/NAME.log, behind one tidy line
-# that ends with the time it took. A failure shows the end of the log and where the rest is.
+# step NAME WHAT COMMAND...: run COMMAND with its output in build/log/NAME.log, and print one line, which ends with the time
+# it took. After a failure print the end of the log and where the rest is.
 step() {
 	local name=$1 what=$2 began=$SECONDS
 	shift 2
@@ -55,7 +55,7 @@ space() {
 		die "build/ needs $1 GiB free and has $((free / 1024 / 1024)): free some space and try again"
 }
 
-# as_root WHAT: set $sudo to the words before a command that needs root, or exit with the advice to do WHAT
+# as_root WHAT: set $sudo to the prefix for a command that needs root, or exit with the advice to do WHAT
 as_root() {
 	sudo=()
 	[ "$(id -u)" != 0 ] || return 0
@@ -63,7 +63,7 @@ as_root() {
 	sudo=(sudo)
 }
 
-# apt_update: update the package lists, unless that was done within the hour
+# apt_update: update the package lists, unless they were updated within the hour
 apt_update() {
 	local sudo
 	[ -z "$(find "$build/.apt.updated" -mmin -60 2>/dev/null)" ] || return 0
@@ -72,13 +72,13 @@ apt_update() {
 	touch "$build/.apt.updated"
 }
 
-# apt_install PACKAGE...: install them, or their newest versions, as root or by sudo, and say so
+# apt_install PACKAGE...: install the packages, or their newest versions, as root or by sudo, and say so
 apt_install() {
 	local sudo
 	command -v apt-get >/dev/null || die "this needs the Debian packages: $*"
 	as_root "apt-get install $*"
 	[ ${#sudo[@]} = 0 ] || say "sudo is used to install: $*"
-	# Two runs at once would fight for apt's lock.
+	# Two concurrent runs would compete for apt's lock.
 	mkdir -p "$build"
 	(
 		flock 9
@@ -89,7 +89,7 @@ apt_install() {
 		die "could not install: $* (is the network there?)"
 }
 
-# need PACKAGE...: install those that are missing
+# need PACKAGE...: install the packages that are missing
 need() {
 	local missing=() p
 	for p; do
@@ -98,10 +98,10 @@ need() {
 	[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 }
 
-# A script makes OUT, a file or a directory. OUT.stamp holds WANT, a digest of everything that went into it:
+# A script makes OUT, a file or a directory. OUT.stamp holds WANT, a digest of all its inputs:
 #
 #	stale OUT WANT || exit 0
-#	what makes OUT.part
+#	commands that make OUT.part
 #	made OUT WANT
 
 # made_of OUT: print the digest of what OUT was made of, or nothing
@@ -109,8 +109,8 @@ made_of() {
 	[ ! -e "$1" ] || cat "$1.stamp" 2>/dev/null || true
 }
 
-# stale OUT WANT: succeed if OUT has to be made, because it is not there or was not made of WANT. If two processes ask
-# at once, the second waits for the first, and finds OUT made.
+# stale OUT WANT: succeed if OUT has to be made, because it is missing or was not made of WANT. If two processes ask at
+# once, the second one waits for the first, and then finds OUT made.
 stale() {
 	[ "$(made_of "$1")" != "$2" ] || return 1
 	mkdir -p "${1%/*}"
@@ -149,12 +149,12 @@ kernels() {
 	(cd "$top/patches" && printf '%s\n' linux-*/0*.patch) | sed 's|^linux-||; s|/.*||' | sort -uV
 }
 
-# The kernels that were asked for by K=, or all. A script that works on one kernel takes the first.
+# The kernels in K=, or all. A script that works on one kernel takes the first.
 # shellcheck disable=SC2034
 mapfile -t asked < <(say "${K:-$(kernels)}")
 
-# choose_kernel VERSION: set K, and what patches/linux-K/series.conf sets. SERIES= names another series for that kernel,
-# in patches/SERIES-K/ instead of patches/linux-K/.
+# choose_kernel VERSION: set K, and the settings of patches/linux-K/series.conf. SERIES= selects another series for that
+# kernel, in patches/SERIES-K/ instead of patches/linux-K/.
 choose_kernel() {
 	K=$1
 	# shellcheck disable=SC2034

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0
-# How each test script, on the host or in a guest, reports results, and how they are judged: TAP, and last the line "N
-# passed, N failed, N skipped". Sourced, never run; the script has set -euo pipefail.
+# How test scripts on the host and in a guest report results, and how results are judged: TAP, and last the line "N passed,
+# N failed, N skipped". Sourced, never run; the script has set -euo pipefail.
 # shellcheck shell=bash
 #
-# The judge is our own. prove starts each program itself, but one guest runs them all; it takes each skip for a success
-# and does not count skips. The kselftest runner counts programs, not tests.
+# judge replaces prove and the kselftest runner. prove starts each program itself, but one guest runs them all; it treats
+# each skip as a success and does not count skips. The kselftest runner counts programs, not tests.
 
 passed=0 failed=0 skipped=0
 
-# result ok|'not ok' WHAT: one result; a WHAT with "# SKIP" in it is a skip
+# result ok|'not ok' WHAT: print and count one result; a WHAT with "# SKIP" in it is a skip
 result() {
 	case "$1 $2" in
 	not*) failed=$((failed + 1)) ;;
@@ -18,7 +18,7 @@ result() {
 	printf '%s %d - %s\n' "$1" $((passed + failed + skipped)) "$2"
 }
 
-# check WHAT COMMAND...: one test. COMMAND, such as a function, runs in a subshell that stops at the first error; its
+# check WHAT COMMAND...: run one test. COMMAND, such as a function, runs in a subshell that stops at the first error; its
 # output is shown if it fails. Never call this within a condition: bash ignores set -e there.
 check() {
 	local what=$1 began=$SECONDS log status
@@ -42,25 +42,25 @@ check() {
 	rm "$log"
 }
 
-# verdict: print the plan and the totals that end a script of tests, and return its status
+# verdict: print the plan and the totals, which end a script of tests, and return the status
 verdict() {
 	printf '1..%d\n%d passed, %d failed, %d skipped\n' $((passed + failed + skipped)) "$passed" "$failed" "$skipped"
 	[ "$failed" = 0 ]
 }
 
-# tap COMMAND...: run it, and append its status to its TAP, for judge
+# tap COMMAND...: run COMMAND, and append its status to its TAP, for judge
 tap() {
 	local status=0
 	"$@" || status=$?
 	printf '# ended with %d\n' "$status"
 }
 
-# expected NAME REASON: succeed if the skip is expected; a script with expected skips defines its own
+# expected NAME REASON: succeed if the skip is expected; a script with expected skips overrides this function
 expected() { false; }
 
-# judge: read TAP of tap(), and write "ok WHAT" and "not ok WHAT" without a plan, and comments as they are. These are
-# not ok too: each planned test without a result, each unexpected skip, a missing plan, more results than planned, and a
-# status that no result explains.
+# judge: read the TAP of tap(); print "ok WHAT" and "not ok WHAT" without a plan, and comments unchanged. Failures are also:
+# a planned test without a result, an unexpected skip, a missing plan, more results than planned, and a status that no
+# result explains.
 judge() {
 	local line what plan='' status='' seen=0 bad=0 skips=0
 	local -r result='^(not )?ok *[0-9]*( -)?( (.*))?$' skip='^(.*[^ ])? *# *(SKIP|skip) *(.*)$'
@@ -113,7 +113,7 @@ judge() {
 	esac
 }
 
-# tally: count passed, failed and skipped tests in the output of judge
+# tally: count the passed, failed and skipped tests in the output of judge
 tally() {
 	awk '/^ok .*# SKIP/ { s++; next } /^ok / { p++ } /^not ok / { f++ } END { print p + 0, f + 0, s + 0 }'
 }

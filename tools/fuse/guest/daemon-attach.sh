@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-# Attaching: by request and by id, lower files that are refused or on overlayfs, and other programs that are built with the
+# Attaches: by request and by id, refused lower files, lower files on overlayfs, and other programs that are built with the
 # patched libfuse. Sourced by daemon.
 # shellcheck shell=bash disable=SC2086,SC2164
 # No path here has a space in it, and daemon stops at the first error.
 
-# --attach=request passes through.
+# With --attach=request files pass through.
 t_by_request() {
 	start request --attach=request
 	echo one >/mnt/request/f
@@ -14,7 +14,7 @@ t_by_request() {
 	umount /mnt/request
 }
 
-# --attach=id passes through, also when a file is open several times.
+# With --attach=id files pass through, even if a file is open several times.
 t_by_id() {
 	dd if=/dev/urandom of=/mnt/id/f bs=4k count=20 status=none
 	exec 3</mnt/id/f
@@ -54,7 +54,7 @@ t_refused_fuse() {
 	passed_through all
 }
 
-# Files on overlayfs pass through; the daemon asks for the stacking depth by itself.
+# Files on overlayfs pass through; the daemon sets the stacking depth itself.
 t_overlay() {
 	mkdir -p /lower/ov/{lower,upper,work,merged} /mnt/ov
 	echo low >/lower/ov/lower/f
@@ -65,7 +65,7 @@ t_overlay() {
 	echo up >>/mnt/ov/f
 	same "$(tr '\n' ' ' </lower/ov/upper/f)" 'low up '
 	passed_through ov
-	# After the copy-up for its first writer the file is still the same inode for earlier opens.
+	# After the copy-up by the first writer, earlier opens still see the file as the same inode.
 	echo low >/lower/ov/lower/g
 	exec 3</mnt/ov/g
 	flock -s 3
@@ -79,7 +79,7 @@ t_overlay() {
 	umount /lower/ov/merged
 }
 
-# An overlay can be put on top of a mount that has passthrough.
+# A mount with passthrough can be the lower layer of an overlay.
 t_under_overlay() {
 	mkdir -p /lower/top/{upper,work} /mnt/top $M/base
 	echo base >$M/base/f
@@ -89,7 +89,8 @@ t_under_overlay() {
 	passed_through all
 }
 
-# The examples by-*.c have no read and no write handler, and by-inode no open: the kernel alone serves their file.
+# The examples by-*.c have no read and no write handler, and by-inode has no open handler: the kernel alone serves their
+# file.
 t_examples() {
 	local form
 	mkdir -p /mnt/example
@@ -103,7 +104,7 @@ t_examples() {
 	done
 }
 
-# libfuse clears flags with which the kernel would fail an open by id, and warns once.
+# libfuse clears flags that would make the kernel fail an open by id, and warns once.
 t_keep_cache() {
 	mkdir -p /mnt/keep
 	echo one >/lower/keep
@@ -118,7 +119,7 @@ t_keep_cache() {
 	same "$(grep -c 'open_flags=0x6 do not go with a backing id' /tmp/keep.err)" 1
 }
 
-# A daemon written for libfuse 3.17 and compiled with this one passes through, by id, with no READ and no WRITE.
+# A daemon written for libfuse 3.17 and compiled with this libfuse passes through by id, without READ and WRITE.
 t_newer_source() {
 	local how
 	mkdir -p /mnt/hp

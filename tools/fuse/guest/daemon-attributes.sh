@@ -3,7 +3,7 @@
 # shellcheck shell=bash disable=SC2086,SC2164
 # No path here has a space in it, and daemon stops at the first error.
 
-# Extended attributes of files, directories and symbolic links.
+# setfattr and getfattr act on the lower files, directories and symbolic links.
 t_xattrs() {
 	touch $M/x
 	setfattr -n user.one -v 1 $M/x
@@ -21,7 +21,7 @@ t_xattrs() {
 	same "$(getfattr --only-values -n user.dir $L)" 4
 }
 
-# ACLs are those of the lower file system: inherited there, and obeyed.
+# The ACLs of the lower file system are in force, and are inherited as there.
 t_acls() {
 	mkdir -m 750 $M/acl
 	setfacl -m u:1000:rwx -d -m u:1000:rw-,m::rwx $M/acl
@@ -35,7 +35,7 @@ t_acls() {
 	passed_through all
 }
 
-# A new file has its client's user, group and umask, also in a directory that only a supplementary group may write.
+# A new file has the user, group and umask of its client, even in a directory that only a supplementary group may write.
 t_owners() {
 	mkdir -m 777 $M/own
 	as_user sh -c "umask 027; cd $M/own; echo x >f; mkdir d; ln -s f s; mkfifo p; sleep 0 >>f"
@@ -55,7 +55,7 @@ t_owners() {
 	refuses 'not permitted' as_user chmod 666 $M/own/r
 }
 
-# A file that appeared below is not opened for a client without permission, although the kernel sends CREATE for it.
+# A file that was created below is not opened for a client without permission, although the kernel sends CREATE for it.
 t_create_existing() {
 	refuses 'No such file' cat /mnt/slow/late
 	(umask 077; echo root >/lower/slow/late)
@@ -69,7 +69,7 @@ t_create_existing() {
 	same "$(cat /lower/slow/late2) $(stat -c %u /lower/slow/late2)" 'new 0'
 }
 
-# Setuid and setgid bits fall when another user writes or truncates.
+# Another user's write or truncate, and a chown, drop setuid and setgid bits.
 t_setuid() {
 	touch $M/suid
 	chmod 6777 $M/suid
@@ -87,7 +87,8 @@ t_setuid() {
 	passed_through all
 }
 
-# With --killpriv-v2 setuid, setgid and capabilities fall for each write and truncate, root's too, with passthrough or not.
+# With --killpriv-v2 each write and truncate drops setuid, setgid and capabilities, even root's, with and without
+# passthrough.
 t_killpriv() {
 	local f who how
 	for f in passes.pt plain; do
@@ -107,7 +108,7 @@ t_killpriv() {
 	[ "$(number kill attached)" -gt 0 ]
 }
 
-# With --killpriv-v2 no write sends GETXATTR first, and modes and owners that chmod, chown and setfacl set stay.
+# With --killpriv-v2 no write sends GETXATTR first, and chmod, chown and setfacl keep the modes and owners that they set.
 t_killpriv_keeps() {
 	local before
 	echo x >/mnt/kill/asked
@@ -124,7 +125,7 @@ t_killpriv_keeps() {
 	same "$(stat -c '%a %u' /lower/kill/asked)" '2644 1001'
 }
 
-# Times, modes and sizes that are set through the mount are those of the lower file.
+# Times, modes and sizes that are set through the mount are set on the lower file.
 t_attributes() {
 	echo 123456 >$M/at
 	touch -d '2001-02-03 04:05:06.789' $M/at
@@ -143,12 +144,12 @@ t_attributes() {
 	same "$(stat -c '%i %s %b %Y' $M/at)" "$(stat -c '%i %s %b %Y' $L/at)"
 }
 
-# statfs() gives the figures of the lower file system.
+# statfs() returns the values of the lower file system.
 t_statfs() {
 	same "$(stat -f -c '%s %S %b %c %l' $M)" "$(stat -f -c '%s %S %b %c %l' $L)"
 }
 
-# Inode flags are seen and set, and obeyed: an append-only file is appended to.
+# Inode flags can be read and set, and are in force: an append-only file can only be appended to.
 t_flags() {
 	echo 1 >$M/fl
 	chattr +a $M/fl

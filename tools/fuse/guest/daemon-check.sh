@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0
-# passthroughfs --check: what it says of lower file systems, users, mounts and kernels. Sourced by daemon.
+# passthroughfs --check: its output about lower file systems, users, mounts and kernels. Sourced by daemon.
 # shellcheck shell=bash disable=SC2086,SC2164
 # No path here has a space in it, and daemon stops at the first error.
 
 done_well='yes: a file was attached, written and read without a request'
 
-# left: print what the check could leave behind
+# left: print everything that the check could leave behind
 left() {
 	cat /proc/self/mounts
 	ls -AR /tmp
 	ls -AR /lower/check* || true
 }
 
-# checks STATUS COMMAND...: run the check with that result; what it says is in $said; it leaves no mount and no file
+# checks STATUS COMMAND...: the check ends with STATUS, puts its output into $said, and leaves no mount and no file
 checks() {
 	local want=$1 status=0 before
 	shift
@@ -24,7 +24,7 @@ checks() {
 	same "$(left)" "$before"
 }
 
-# says LINE...: the check said these lines, which are regular expressions
+# says LINE...: the output of the check has these lines, which are regular expressions
 says() {
 	local l
 	for l; do
@@ -35,7 +35,7 @@ says() {
 	done
 }
 
-# On a lower file system that is fit, all forms work for root, and the directory stays as it is.
+# On a suitable lower file system all ways to attach work for root, and the directory stays unchanged.
 t_check_fit() {
 	local before
 	mkdir -p /lower/check
@@ -47,7 +47,7 @@ t_check_fit() {
 	same "$(stat -c '%y %z' /lower/check)" "$before"
 }
 
-# On tmpfs files pass through; the line on O_DIRECT says what an open with it says.
+# Files on tmpfs pass through; the line about O_DIRECT agrees with an open with O_DIRECT.
 t_check_tmpfs() {
 	local direct='does not work, nor will it through passthrough'
 	mkdir -p /run/check
@@ -58,7 +58,8 @@ t_check_tmpfs() {
 		"by inode   $done_well"
 }
 
-# Of a file, and where none can be made, one that is there is attached, and its time of access stays.
+# If the path is a file, or a directory without write access, the check attaches an existing file, and keeps its access
+# time.
 t_check_read_only() {
 	local before p options=rw
 	mkdir -p /run/check-ro
@@ -84,14 +85,14 @@ t_check_read_only() {
 	umount /run/check-ro/none
 }
 
-# A pseudo file system is no storage.
+# A pseudo file system is refused as no storage.
 t_check_pseudo() {
 	checks 1 passthroughfs --check /proc
 	says 'lower      /proc: proc of .*' 'stacking   not stacked' 'by request no: no storage (.*) (EINVAL)' \
 		'by id      no: no storage (.*' 'by inode   no: no storage (.*) (EINVAL)'
 }
 
-# A FUSE file system as the source is refused.
+# The check refuses a FUSE file system as the source.
 t_check_on_fuse() {
 	start check-fuse
 	mkdir /lower/check-fuse/d
@@ -102,8 +103,8 @@ t_check_on_fuse() {
 	umount /mnt/check-fuse
 }
 
-# An overlay passes through at depth 1, which the daemon has to ask for; one on top of it does not. 6.1's overlayfs makes no
-# file without a name.
+# An overlay passes through at depth 1, which the daemon has to ask for; an overlay on top of it does not. overlayfs of 6.1
+# cannot make a file without a name.
 t_check_overlay() {
 	mkdir -p /lower/check-ov/{lower,upper,work,upper2,work2,merged,merged2}
 	echo data >/lower/check-ov/lower/f
@@ -122,13 +123,13 @@ t_check_overlay() {
 	umount /lower/check-ov/merged2 /lower/check-ov/merged
 }
 
-# own_directory: make /lower/check-user, the ordinary user's
+# own_directory: make /lower/check-user, which belongs to the ordinary user
 own_directory() {
 	mkdir -p /lower/check-user
 	chown 1000:1000 /lower/check-user
 }
 
-# A user without privilege is told that by request and by inode work, and by id does not.
+# The check tells an unprivileged user that attaching by request and by inode works, and by id does not.
 t_check_unprivileged() {
 	own_directory
 	checks 0 as_user passthroughfs --check /lower/check-user
@@ -136,7 +137,7 @@ t_check_unprivileged() {
 		"by request $done_well" 'by id      no: needs CAP_SYS_ADMIN, .*: attach by request (EPERM)' "by inode   $done_well"
 }
 
-# Root of a user namespace has by request, and no id.
+# Root of a user namespace can attach by request and by inode, but not by id.
 t_check_user_namespace() {
 	own_directory
 	checks 0 as_user unshare -Urm passthroughfs --check /lower/check-user
@@ -144,7 +145,7 @@ t_check_user_namespace() {
 		'by id      no: needs CAP_SYS_ADMIN, .* (EPERM)' "by inode   $done_well"
 }
 
-# What is missing for the attempt has a line: the device, the right to it, fusermount3.
+# The check names what the attempt lacks: the device, permission to open it, or fusermount3.
 t_check_missing() {
 	own_directory
 	chmod 600 /dev/fuse
@@ -161,7 +162,7 @@ t_check_missing() {
 	says '           a user needs fusermount3, setuid root (package fuse3)' 'by request not tried'
 }
 
-# Of a mount point it says what passes through there, file by file, and checks the source.
+# For a mount point the check lists the files that pass through, and checks the source.
 t_check_mount_point() {
 	start check-on
 	echo data >/lower/check-on/f
@@ -179,7 +180,7 @@ t_check_mount_point() {
 	umount /mnt/check-on
 }
 
-# One argument, which has to exist: all else is 2, and one line.
+# The check takes one argument, an existing path: otherwise it exits with 2 and prints one line.
 t_check_usage() {
 	local usage='usage: passthroughfs --check MOUNTPOINT-or-SOURCE'
 	checks 2 passthroughfs --check
@@ -192,7 +193,7 @@ t_check_usage() {
 	says 'passthroughfs: cannot check /nowhere: No such file or directory'
 }
 
-# With Debian's own module there is no passthrough, and what to install is said.
+# With Debian's own module the check says that there is no passthrough, and what to install.
 t_check_other_module() {
 	local old
 	old=$(sha256sum /sys/module/fuse/notes/.note.gnu.build-id)

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
-# Functions that the tests of daemon-*.sh share. Sourced by daemon.
+# Functions for the tests of daemon-*.sh. Sourced by daemon.
 # shellcheck shell=bash
 #
-# Mounts have names: NAME mirrors /lower/NAME at /mnt/NAME. $M is the directory that most tests use, $L the lower one. An
-# ordinary user has a directory of his own there.
+# Mounts have names: NAME mirrors /lower/NAME at /mnt/NAME. $M is the directory that most tests use, and $L its lower
+# directory. The ordinary user has a separate directory there.
 
 M=/mnt/all L=/lower/all
 [ "$UID" = 0 ] || M+=/user L+=/user
 
-# start NAME [OPTION]...: mount NAME; the daemon runs in the background. It attaches opens, and inodes only if told so:
-# what most tests count would not come.
+# start NAME [OPTION]...: mount NAME; the daemon runs in the background. It attaches opens, but inodes only with --inodes:
+# otherwise most tests would get no requests to count.
 start() {
 	local name=$1
 	shift
@@ -18,7 +18,7 @@ start() {
 	pgrep -f -- "^passthroughfs --stats=/run/$name.json" >"/run/$name.pid"
 }
 
-# dump NAME: make the daemon write new statistics. It starts no process, because that is slow in a guest.
+# dump NAME: make the daemon write new statistics. This starts no process, because processes start slowly in a guest.
 dump() {
 	local until=$((SECONDS + 60))
 	: >"/run/$1.json"
@@ -28,7 +28,7 @@ dump() {
 	done
 }
 
-# read_number NAME KEY: print a number from the statistics last written: of the requests KEY, or of the files that were
+# read_number NAME KEY: print a number from the last statistics: of requests with the opcode KEY, or of files that were
 # "attached" or "refused"
 read_number() {
 	local json
@@ -36,14 +36,14 @@ read_number() {
 	[[ $json =~ \"$2\":\ ([0-9]+) ]] && echo "${BASH_REMATCH[1]}"
 }
 
-# number NAME KEY: the same from new statistics
+# number NAME KEY: likewise, from new statistics
 number() {
 	dump "$1"
 	read_number "$1" "$2"
 }
 
-# passed_through NAME: the daemon got no READ and no WRITE, attached files, and saw none refused. Only root can ask for
-# statistics: for an ordinary user it does nothing, and root's test calls it once more.
+# passed_through NAME: the daemon got no READ and no WRITE, attached files, and had no attach refused. Only root can request
+# statistics: for an ordinary user this does nothing, and root's test checks again.
 passed_through() {
 	local said
 	[ "$UID" = 0 ] || return 0

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-# Data: which opens pass through, and what a client reads and writes. Sourced by daemon.
+# Data: which opens pass through, and what clients read and write. Sourced by daemon.
 # shellcheck shell=bash disable=SC2086,SC2164
 # No path here has a space in it, and daemon stops at the first error.
 
-# Data written through the mount is in the lower file at once, and vice versa, with 0 READ and 0 WRITE.
+# Data written through the mount is in the lower file at once, and vice versa, without READ and WRITE.
 t_read_write() {
 	dd if=/dev/urandom of=$M/data bs=4k count=200 status=none
 	cmp $M/data $L/data
@@ -25,7 +25,7 @@ t_mmap() {
 	passed_through all
 }
 
-# O_APPEND writes of two processes lose nothing.
+# Two processes that append with O_APPEND lose no data.
 t_append() {
 	(for i in $(seq 100); do echo "a$i"; done >>$M/log) &
 	for i in $(seq 100); do echo "b$i"; done >>$M/log
@@ -43,7 +43,7 @@ t_none() {
 	[ "$(number none READ)" -gt 0 ] && [ "$(number none WRITE)" -gt 0 ] && [ "$(number none attached)" = 0 ]
 }
 
-# Without passthrough O_APPEND writes go to the end of the lower file, also if it has grown below the mount.
+# Without passthrough O_APPEND writes go to the end of the lower file, even if another process has extended it.
 t_none_append() {
 	exec 3>>/mnt/none/grows
 	echo one >&3
@@ -102,7 +102,7 @@ t_fallocate() {
 	passed_through all
 }
 
-# copy_file_range() copies on the lower file system, by one request.
+# copy_file_range() sends COPY_FILE_RANGE, and the daemon copies on the lower file system.
 t_copy_file_range() {
 	local before
 	dd if=/dev/urandom of=$M/c1 bs=64k count=4 status=none
@@ -134,7 +134,7 @@ t_locks() {
 	flock -n -x $M/lock true
 }
 
-# With the writeback cache passthrough files have no READ and WRITE; other files are whole once synced.
+# With the write-back cache passthrough files send no READ and no WRITE; other files are complete after a sync.
 t_writeback() {
 	dd if=/dev/urandom of=/mnt/wb/f.pt bs=4k count=20 status=none
 	cmp /mnt/wb/f.pt /lower/wb/f.pt

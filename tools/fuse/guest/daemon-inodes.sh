@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-# Attached inodes: what the daemon does not hear of, which inodes they are, and how they end. Sourced by daemon.
+# Attached inodes: requests that the daemon does not get, which inodes are attached, and how that ends. Sourced by daemon.
 # shellcheck shell=bash disable=SC2086,SC2164
 # No path here has a space in it, and daemon stops at the first error.
 
-# asked NAME: print how many requests the daemon has got, but for those to forget and those about the whole file system
+# asked NAME: print how many requests the daemon has got, except forgets and statfs
 asked() {
 	local n op
 	dump "$1"
@@ -14,7 +14,7 @@ asked() {
 	echo "$n"
 }
 
-# control MOUNT: print the connection's file with the number of attached inodes
+# control MOUNT: print the path of the connection's file that has the number of attached inodes
 control() {
 	echo "/sys/fs/fuse/connections/$(mountpoint -d "$1" | cut -d : -f 2)/passthrough_inodes"
 }
@@ -24,14 +24,14 @@ held() {
 	cat "$(control "$1")"
 }
 
-# shows NAME FILE: the mount shows FILE's attributes as they are below
+# shows NAME FILE: the mount shows the attributes of the lower FILE
 shows() {
 	local f='%F %s %a %u %g %h %X %Y'
 	same "$(stat -c "$f" "/mnt/$1/$2")" "$(stat -c "$f" "/lower/$1/$2")"
 }
 
-# Without --inodes a mount attaches all; nothing that stats, opens, changes or reads a file, a directory or a symbolic link
-# sends a request, once its name is known.
+# Without --inodes a mount attaches all inodes: once a name is known, no stat, open, change or read of a file, a directory
+# or a symbolic link sends a request.
 t_inodes() {
 	local N=/mnt/inodes L=/lower/inodes before
 	mkdir -p $N $L
@@ -41,7 +41,7 @@ t_inodes() {
 	echo one >$N/d/f
 	: >$N/d/g
 	ln -s f $N/d/s
-	# The root, and all these
+	# The root, d and the three files in it
 	same "$(held $N) $(number inodes inodes)" '5 5'
 	before=$(asked inodes)
 	echo two >>$N/d/f
@@ -71,13 +71,13 @@ t_inodes() {
 	same "$(asked inodes)" "$before"
 	same "$(read_number inodes attached) $(read_number inodes refused)" '0 0'
 	same "$(held $N)" 5
-	# But what has to do with names does.
+	# Listing names still sends requests.
 	same "$(echo $N/d/*)" "$(echo $N/d/{f,g,s})"
 	[ "$(number inodes OPENDIR)" -gt 0 ]
 	umount $N
 }
 
-# What others change below shows at once, though attributes may be cached for an hour.
+# Changes of lower files by others show at once, even if attributes may be cached for an hour.
 t_inodes_fresh() {
 	local L=/lower/fresh before
 	start fresh --inodes=all --timeout=3600
@@ -97,8 +97,8 @@ t_inodes_fresh() {
 	umount /mnt/fresh
 }
 
-# The open that makes a file is the kernel's, too: the daemon has no descriptor of it and gets no RELEASE. O_EXCL, before
-# which there is no LOOKUP any more, is obeyed.
+# A file that CREATE or TMPFILE makes is opened by the kernel too: the daemon has no descriptor of the file and gets no
+# RELEASE. O_EXCL still works without the LOOKUP before it.
 t_inodes_created() {
 	local m=/mnt/made
 	start made --inodes=all
@@ -128,7 +128,7 @@ t_inodes_files() {
 	umount /mnt/files
 }
 
-# A pattern decides by the name that a file has: a rename, in the mount or below, attaches and detaches.
+# The name of a file decides about a pattern: a rename, in the mount or below, attaches and detaches.
 t_inodes_pattern() {
 	local m=/mnt/match
 	start match '--inodes=*.db' --timeout=0
@@ -152,7 +152,7 @@ t_inodes_pattern() {
 	umount $m
 }
 
-# A file that --passthrough does not match is not attached: the daemon sees its data.
+# A file that --passthrough does not match is not attached: its data goes through the daemon.
 t_inodes_passthrough() {
 	start through --inodes=all '--passthrough=*.db'
 	echo x >/mnt/through/x.db
@@ -162,7 +162,7 @@ t_inodes_passthrough() {
 	umount /mnt/through
 }
 
-# The daemon serves opens that it has not seen.
+# The daemon serves requests on opens that it has not seen.
 t_inodes_unseen() {
 	local m=/mnt/unseen op
 	start unseen '--inodes=*.db' --readdir
@@ -197,8 +197,8 @@ t_inodes_readdir() {
 	umount $m
 }
 
-# A name that gets another file, by a rename in the mount or below, shows that file at once; who has the old one open keeps
-# it, and the last of them lets it go.
+# After a rename over a name, in the mount or below, the name shows the new file at once. A process that has the old file
+# open keeps it, and the last close releases it.
 t_inodes_rename_over() {
 	local m=/mnt/over how
 	start over --inodes=all --timeout=0
@@ -221,10 +221,11 @@ t_inodes_rename_over() {
 	umount $m
 }
 
-# A kernel that cannot attach inodes is asked once; one that refuses an inode, once for that. The daemon serves all.
+# A kernel that cannot attach inodes gets one attempt; a kernel that refuses an inode gets one for each inode. The daemon
+# serves all requests.
 t_inodes_refused() {
 	local error
-	# How often each error is seen: for the root, the directory and the file, if for each
+	# Number of attempts that see each error: one, or one each for the root, the directory and the file
 	local -A often=([ENOTTY]=1 [EINVAL]=3)
 	mkdir -p /lower/without /mnt/without
 	for error in ENOTTY EINVAL; do
@@ -249,8 +250,8 @@ t_inodes_refused() {
 	done
 }
 
-# A killed daemon leaves the lower file system free, though the mount is there and its names are cached; a file that is open
-# goes on until it is closed.
+# A killed daemon does not pin the lower file system, even while its mount exists and its names are cached. An open file
+# still works until it is closed.
 t_inodes_killed() {
 	local count until=$((SECONDS + 60))
 	mkdir -p /lower/own
@@ -273,7 +274,7 @@ t_inodes_killed() {
 	umount /mnt/own
 }
 
-# A user's daemon attaches without privilege, and gives the user no right that he has not got below.
+# A user's daemon attaches without privilege, and gives the user no permission that the user lacks below.
 t_inodes_unprivileged() {
 	mkdir -p /lower/mine /tmp/mine
 	chown 1000:1000 /lower/mine /tmp/mine
@@ -281,7 +282,7 @@ t_inodes_unprivileged() {
 	as_user passthroughfs --stats=/tmp/mine.json /lower/mine /tmp/mine
 	as_user sh -c 'echo data >/tmp/mine/f; cat /tmp/mine/f; chmod 600 /tmp/mine/f; mkdir /tmp/mine/d; stat /tmp/mine/f /tmp/mine/d'
 	same "$(stat -c '%a %u' /lower/mine/f)" '600 1000'
-	# What a new file's mode does not permit, the open that makes it may.
+	# The open that creates a file may do what the mode of the new file does not permit.
 	as_user sh -c 'umask 777; echo once >/tmp/mine/g'
 	same "$(cat /lower/mine/g) $(stat -c %a /lower/mine/g)" 'once 0'
 	refuses 'Permission denied' as_user cat /tmp/mine/root
@@ -295,7 +296,7 @@ t_inodes_unprivileged() {
 	same "$(stat -c %a /lower/mine/root)" 600
 }
 
-# On a noatime mount reads leave times of access alone: the daemon opens.
+# On a noatime mount reads do not change access times, because the daemon opens the files.
 t_inodes_noatime() {
 	start quiet --inodes=all -o noatime
 	echo data >/mnt/quiet/f
@@ -306,7 +307,7 @@ t_inodes_noatime() {
 	umount /mnt/quiet
 }
 
-# On overlayfs the open for writing copies up, and the inode goes on with the copy.
+# On overlayfs an open for writing copies the file up, and the inode then uses the copy.
 t_inodes_overlay() {
 	mkdir -p /lower/ovi/{lower,upper,work,merged} /mnt/ovi
 	echo low >/lower/ovi/lower/f
@@ -324,7 +325,7 @@ t_inodes_overlay() {
 	umount /lower/ovi/merged
 }
 
-# policy.c filters what is private and hears of nothing else: it has no handler to write.
+# policy.c filters private files. It has no write handler, and gets no requests for other files.
 t_policy() {
 	local p=/mnt/policy
 	mkdir -p $p /lower/policy
@@ -346,7 +347,7 @@ t_policy() {
 	grep 'passthrough-attach:.inode' /proc/$BASHPID/fdinfo/3
 	refuses '' grep passthrough /proc/$BASHPID/fdinfo/4
 	exec 3<&- 4<&-
-	# The root, attached by its number, and both files
+	# The root, which is attached by nodeid, and both files
 	same "$(held $p)" 3
 	rm $p/plain
 	umount $p

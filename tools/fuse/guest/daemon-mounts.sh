@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-# Mounts: their users, their options, a mount under load, and the end of a daemon. Sourced by daemon.
+# Mounts: their users, their options, a mount under load, and the end of the daemon. Sourced by daemon.
 # shellcheck shell=bash disable=SC2086,SC2164
 # No path here has a space in it, and daemon stops at the first error.
 
-# The tests below pass for an ordinary user's files on root's mount, which has allow_other.
+# These tests pass for an ordinary user's files on root's mount, which has allow_other.
 t_ordinary_user() {
 	local t
 	mkdir $M/user
@@ -16,7 +16,7 @@ t_ordinary_user() {
 	passed_through all
 }
 
-# A user's own daemon passes through, without any privilege.
+# A user's own daemon passes through without any privilege.
 t_unprivileged() {
 	mkdir -p /lower/user /tmp/user
 	chown 1000:1000 /lower/user /tmp/user
@@ -30,7 +30,7 @@ t_unprivileged() {
 	grep '"attached": 3, "refused": 0' /tmp/user.json
 }
 
-# If the administrator permits allow_other, others can use a user's mount as far as modes let them.
+# If the administrator permits allow_other, other users can use a user's mount as the modes permit.
 t_allow_other() {
 	mkdir -p /lower/shared /tmp/shared
 	chown 1000:1000 /lower/shared /tmp/shared
@@ -63,7 +63,7 @@ t_stress() {
 	passed_through all
 }
 
-# Reads on a noatime mount change no access time below, also after a remount.
+# Reads on a noatime mount change no access time of lower files, even after a remount.
 t_noatime() {
 	local f now
 	start atime -o noatime
@@ -86,7 +86,7 @@ t_noatime() {
 	echo new >/mnt/atime/new
 	passed_through atime
 	umount /mnt/atime
-	# Without privilege O_NOATIME is not permitted for files of other users. They can still be read.
+	# An unprivileged daemon may not use O_NOATIME for files of other users. They can still be read.
 	mkdir /mnt/atime2
 	chown 1000:1000 /mnt/atime2
 	as_user passthroughfs --stats=/tmp/atime2.json -o noatime /lower/atime /mnt/atime2
@@ -94,7 +94,7 @@ t_noatime() {
 	as_user fusermount3 -u /mnt/atime2
 }
 
-# mount(8) mounts it, with the options after -o.
+# mount(8) mounts passthroughfs, with the options after -o.
 t_mount() {
 	mkdir -p /lower/fstab /mnt/fstab
 	# Debian's package installs this link too.
@@ -107,8 +107,7 @@ t_mount() {
 	grep '"attached": 0' /run/fstab.json
 }
 
-# A signal ends the daemon: it unmounts, writes its statistics, writable by their owner alone, and exits with 0,
-# silently.
+# A signal ends the daemon: it unmounts, writes its statistics with mode 644, and exits with 0 and without a message.
 t_signal() {
 	local s
 	mkdir -p /lower/signal /mnt/signal
@@ -152,7 +151,7 @@ t_arguments() {
 	passthroughfs --version | grep libfuse
 }
 
-# After umount the daemon ends, the lower file system is free, and the last statistics are written.
+# After umount the daemon ends, and has written its last statistics.
 t_end() {
 	local pid
 	dump all

@@ -45,7 +45,7 @@ t_renames() {
 	passed_through all
 }
 
-# An open file that is unlinked can be read, written, opened again, looked at and changed.
+# An open file that is unlinked can still be read, written, opened again, and have its attributes read and changed.
 t_unlink_open() {
 	echo gone >$M/u
 	exec 3<>$M/u
@@ -58,14 +58,14 @@ t_unlink_open() {
 	same "$(stat -L -c '%a %h %s' /proc/$BASHPID/fd/3)" '600 0 6'
 	truncate -s 2 /proc/$BASHPID/fd/3
 	same "$(stat -L -c %s /proc/$BASHPID/fd/3)" 2
-	# A new file of the same name is another one.
+	# A new file of the same name is a different file.
 	echo new >$M/u
 	same "$(stat -L -c %s /proc/$BASHPID/fd/3) $(cat $M/u)" '2 new'
 	exec 3>&-
 	passed_through all
 }
 
-# A directory can be read in many steps, and while it is emptied.
+# A directory can be read in many steps, and while its files are removed.
 t_readdir_plain() {
 	mkdir $M/some
 	(cd $M/some && seq -f 'a-name-that-takes-up-room-%g' 60 | xargs touch)
@@ -83,7 +83,7 @@ t_rmdir_cwd() {
 	refuses 'No such file' touch x
 }
 
-# Devices and pipes can be made and used; a long symbolic link is whole.
+# Devices and pipes can be made and used; a long symbolic link is complete.
 t_nodes() {
 	mknod $M/null c 1 3
 	same "$(stat -c '%F %t %T' $L/null)" 'character special file 1 3'
@@ -107,7 +107,7 @@ t_readdir() {
 	refuses 'No such file' stat $L/many
 }
 
-# Changes below the mount are seen: a file that is replaced, and a directory that is moved.
+# Changes below the mount show: a file that is replaced, and a directory that is moved.
 t_changed_below() {
 	mkdir -p /mnt/now/d/e
 	echo first >/mnt/now/d/e/f
@@ -123,7 +123,7 @@ t_changed_below() {
 	same "$(stat -c %F /mnt/now/x/e/f)" directory
 }
 
-# A directory that seems to be below itself is refused; other directories still work.
+# A directory that seems to be below itself is refused, and other directories still work.
 t_loop() {
 	mkdir -p $M/loop/a/b
 	mount --bind $L/loop $L/loop/a/b
@@ -139,7 +139,7 @@ t_loop() {
 	stat l1
 }
 
-# Names are found deep in a tree whose directories have lost their descriptors, with little stack.
+# Names deep in a tree are found with little stack, even if directories on the way have lost their descriptors.
 t_deep() {
 	local d
 	d=$(printf 'd/%.0s' {1..300})
@@ -153,7 +153,7 @@ t_deep() {
 	passed_through few
 }
 
-# With few descriptors many files can be found and read; too many open files are an error that passes.
+# With few descriptors many files can be found and read; too many open files give an error, and later opens succeed.
 t_descriptors() {
 	local d
 	for d in $(seq 15); do
@@ -177,7 +177,7 @@ t_descriptors() {
 	passed_through few
 }
 
-# Files of another file system that is mounted in the source have inode numbers of their own.
+# Files on another file system that is mounted in the source have distinct inode numbers.
 t_submount() {
 	mkdir $L/sub
 	mount -t tmpfs tmpfs $L/sub
@@ -188,7 +188,7 @@ t_submount() {
 	passed_through all
 }
 
-# Processes that make, move, link and remove files at the same time leave the right files.
+# Processes that concurrently make, move, link and remove files leave the right files.
 t_together() {
 	local i
 	mkdir $M/many
@@ -226,7 +226,7 @@ t_unnamed() {
 	same "$(as_user sh -c "umask 027; /share/unnamed -p $M/unnamed $M/unnamed/user")" '1000 1000 100640 0 4'
 	same "$(stat -c '%u %g %a %h' $L/unnamed/user)" '1000 1000 640 1'
 	same "$(stat -c '%u %g %a %h %i' $M/unnamed/user)" "$(stat -c '%u %g %a %h %i' $L/unnamed/user)"
-	# From then on it is a file like any other.
+	# From then on the file is like any other.
 	mv $M/unnamed/user $M/unnamed/moved
 	echo more >>$M/unnamed/moved
 	same "$(cat $L/unnamed/moved)" datamore
@@ -239,7 +239,7 @@ t_unnamed() {
 	passed_through all
 }
 
-# An O_TMPFILE file with O_EXCL cannot get a name; a client that may not write the directory makes no file.
+# An O_TMPFILE file with O_EXCL cannot get a name; a client that may not write to the directory makes no file.
 t_unnamed_refused() {
 	mkdir -m 755 $M/unnamed2
 	refuses 'linkat: No such file' /share/unnamed -x $M/unnamed2 $M/unnamed2/f
@@ -249,7 +249,7 @@ t_unnamed_refused() {
 	passed_through all
 }
 
-# Many O_TMPFILE files, one after the other, leave neither inodes below nor descriptors in the daemon.
+# Many O_TMPFILE files, one after the other, leave no lower inodes, and no descriptors in the daemon.
 t_unnamed_many() {
 	local before fds
 	fds=/proc/$(</run/all.pid)/fd
