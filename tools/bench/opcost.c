@@ -33,20 +33,20 @@
 /* Faults map this much around the page, if it is cached. */
 #define FAULT_AROUND 65536
 #define SKIP 77
-#define XATTR "trusted.opcost"	/* tmpfs has no user xattrs before 6.6 */
+#define XATTR "trusted.opcost"	/* tmpfs has no user.* xattrs before 6.6 */
 
 static struct {
 	const char *file;
-	char *directory;	/* of the file */
-	char *sibling;		/* a name beside the file that does not exist */
+	char *directory;	/* directory of the file */
+	char *sibling;		/* a name in that directory that does not exist */
 	const char *stats;	/* statistics of the daemon */
 	pid_t daemon;
 	unsigned int repeats;
-	uint64_t budget;	/* for one repeat, in ns */
+	uint64_t budget;	/* nanoseconds for one repeat */
 	uint64_t seed;
 } config = { .repeats = 5, .budget = 6000000, .seed = 1 };
 
-/* The measured operation, as its name says */
+/* The measured operation, as given by its name */
 static struct {
 	bool write, random, append, direct;
 	size_t size;
@@ -56,7 +56,7 @@ static struct {
 } work = { .depth = 1 };
 
 static int fd = -1;
-static off_t length;	/* of the part of the file that is used */
+static off_t length;	/* length of the part of the file that is used */
 static off_t position;
 static uint64_t random_state;
 static char *buffer[DEPTH_MAX];
@@ -114,7 +114,7 @@ static int open_file(void)
 	return file;
 }
 
-/* One system call each */
+/* Operations of one system call each */
 
 static void batch_sync(unsigned int n)
 {
@@ -178,7 +178,7 @@ static void batch_getxattr(unsigned int n)
 	}
 }
 
-/* Up to the call that says that the list has ended */
+/* List to the end, including the call that reports the end. */
 static void batch_list(unsigned int n)
 {
 	char names[PAGE];
@@ -341,7 +341,7 @@ static void batch_mmap(unsigned int n)
 	}
 }
 
-/* A mapping without touched pages; see reset() */
+/* Touch pages of the mapping that no operation has touched; see reset() */
 static void batch_fault(unsigned int n)
 {
 	off_t at = 0;
@@ -384,7 +384,7 @@ static const struct {
 	{ "create-close-unlink", batch_create, false },
 };
 
-/* The next part of a name that is separated by dashes. */
+/* Is @word the next part of a name with dashes?  If so, go past it. */
 static bool is_next(char **rest, const char *word)
 {
 	size_t n = strlen(word);
@@ -462,7 +462,10 @@ static bool parse(char *name)
 	return true;
 }
 
-/* The file, all of it allocated and cached, and nothing dirty that could be written while it is measured. */
+/*
+ * Make the file: all blocks allocated and cached, and no dirty data that
+ * writeback could write during a measurement.
+ */
 static void make_file(void)
 {
 	char *zeroes = calloc(1, 1 << 20);
@@ -480,7 +483,7 @@ static void make_file(void)
 	free(zeroes);
 }
 
-/* The same state before every repeat. */
+/* Restore the same state before every repeat. */
 static void reset(void)
 {
 	rewind_offsets();
@@ -493,7 +496,7 @@ static void reset(void)
 	}
 }
 
-/* Operations of a repeat: as many as fit, a whole number of batches. */
+/* Operations of one repeat: as many as fit into the budget, in whole batches */
 static unsigned int operations(void)
 {
 	unsigned int n = 2 * work.depth, limit = 4096;
@@ -517,7 +520,7 @@ static unsigned int operations(void)
 	return n / work.depth * work.depth;
 }
 
-/* Requests that the daemon has had until now; -1 if there is none. */
+/* Number of requests that the daemon has got so far; -1 without a daemon */
 static long requests(void)
 {
 	char text[4096], *total;
@@ -540,7 +543,7 @@ static long requests(void)
 	return strtol(total + strlen("\"total\": "), NULL, 10);
 }
 
-/* Context switches of all tasks until now, the daemon's among them. */
+/* Number of context switches of all tasks so far, including the daemon */
 static long switches(void)
 {
 	FILE *f = fopen("/proc/stat", "r");

@@ -17,7 +17,7 @@ set output image
 # A peer has the same colour everywhere.
 colour(p) = p eq 'overlayfs' ? '#7f8fa6' : p eq 'fuse' ? '#e1812c' : p eq 'fuse-writeback' ? '#f5c28c' : \
 	p eq 'passthrough' ? '#2a9d4a' : p eq 'passthrough-inode' ? '#1f6f8b' : '#8e5ea2'
-# Added instructions range from hundreds to a hundred thousand: use a logarithmic axis, which begins at 11.
+# Added instructions range from hundreds to a hundred thousand: use a logarithmic axis, on which no bar is below 11.
 drawn(v) = added && v < 11 ? 11 : v
 said(v) = !added ? sprintf('%.2f', v) : abs(v) >= 10000 ? sprintf('%.0fk', v / 1000) : sprintf('%.0f', v)
 at(i) = (i - (peers + 1) / 2.0) / (peers + 1)
