@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * For LD_PRELOAD: a kernel that fails FUSE_DEV_IOC_PASSTHROUGH_INODE with ENOTTY, or
- * with EINVAL if that is in the environment's REFUSE.  Each time it adds a byte to
- * the file REFUSED.
+ * For LD_PRELOAD: simulates a kernel that fails FUSE_DEV_IOC_PASSTHROUGH_INODE
+ * with ENOTTY, or with EINVAL if the environment has REFUSE=EINVAL.  Each
+ * attempt adds a byte to the file REFUSED.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Open FILE, which the kernel does itself, rename it to NEW, for which the daemon
- * serves, and do all that can reach the daemon from such an open.  OTHER is a file
- * that the daemon has opened.
+ * Open FILE, which the kernel itself opens.  Rename it to NEW, whose requests
+ * the daemon serves, and make all calls on the open file that can reach the
+ * daemon.  OTHER is a file that the daemon has opened.
  *
  *	unseen FILE NEW OTHER
  *	unseen DIRECTORY NEW
