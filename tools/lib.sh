@@ -171,6 +171,19 @@ choose_kernel() {
 	shopt -u nullglob
 }
 
+# choose_guest NAME: set kernel to NAME, or if that is empty to the kernel that guests boot when nobody asks for another: stock,
+# Debian's own with our module, or the one for tests of a kernel that has FUSE built in
+choose_guest() {
+	kernel=$1
+	if [ "$fuse" = m ]; then
+		: "${kernel:=stock}"
+		return
+	fi
+	: "${kernel:=$check_kernel}"
+	[ "$kernel" != stock ] ||
+		die "Debian's own Linux $K has FUSE built in, and so cannot have the series: take the kernel locks or debug, not stock"
+}
+
 # newest_release: print the newest release of kernel K whose image and headers are packaged, as far as apt knows
 newest_release() {
 	local release
