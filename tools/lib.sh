@@ -138,6 +138,20 @@ apt_sources() {
 	done | sort -u
 }
 
+# separate_apt SUITE DIR TYPE...: make an apt that knows nothing but SUITE, with all its state in DIR, and get its lists. The
+# host's apt may have no source entries, or none for that release. APT_CONFIG=DIR/apt.conf selects the one made here.
+separate_apt() {
+	local suite=$1 dir=$2
+	shift 2
+	mkdir -p "$dir"/{lists,cache/archives}/partial
+	apt_sources "$suite" "$@" >"$dir/sources.list"
+	[ -s "$dir/sources.list" ] || die "the host's apt has no Debian bookworm sources: add them and run apt-get update"
+	touch "$dir/status"
+	printf 'Dir::%s "%s";\n' Etc::SourceList "$dir/sources.list" Etc::SourceParts - State::Lists "$dir/lists" \
+		State::Status "$dir/status" Cache "$dir/cache" >"$dir/apt.conf"
+	APT_CONFIG=$dir/apt.conf apt-get -q --error-on=any update
+}
+
 # apt_options: print options that give mmdebstrap the proxies and checks of the host's apt
 apt_options() {
 	apt-config dump |
