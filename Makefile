@@ -43,7 +43,7 @@ apply: ## apply the series to a kernel tree: make apply KDIR=/path/to/linux
 	@tools/series/apply "$(KDIR)"
 refresh: ## take an edited kernel git tree back into whole files and hook patches: KDIR=...
 	@tools/series/refresh "$(KDIR)" $(BASE)
-bump: ## try each series, or that of K=6.1, on the newest kernel of the archive; TEST=y runs the kselftests too
+bump: ## try each series, or that of K=6.1, on the newest kernels of Debian 12 and 13; TEST=y runs the kselftests too
 	@tools/series/bump $(if $(TEST),--test)
 release: ## all series and patches as a tarball, with notes and checksums, in build/release/: VERSION=1.0
 	@tools/series/release "$(VERSION)"
