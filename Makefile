@@ -57,7 +57,7 @@ fuse-overlayfs: ## passthrough for Debian 12's fuse-overlayfs, in build/fuse-ove
 	@tools/fuse/build-fuse-overlayfs
 daemon: ## passthroughfs in build/fuse/
 	@tools/fuse/build
-deb: ## Debian 12's packages in build/deb/: fuse-passthrough-dkms, libfuse3-3, libfuse3-dev, fuse3, passthroughfs
+deb: ## Debian 12's packages in build/deb/: fuse-passthrough-dkms, libfuse3-3, fuse3, passthroughfs, ...
 	@tools/deb/build
 kselftest: ## the kselftest programs for the first kernel, or for K=6.1, in build/kselftest/
 	@tools/series/kselftest
