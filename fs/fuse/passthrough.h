@@ -110,6 +110,8 @@ void fuse_passthrough_evict(struct inode *inode);
 void fuse_passthrough_abort(struct fuse_conn *fc);
 bool fuse_passthrough_getattr(struct inode *inode, struct kstat *stat, u32 mask,
 			      unsigned int flags, int *err);
+bool fuse_passthrough_seek(struct file *file, loff_t offset, int whence,
+			   loff_t *pos);
 bool fuse_passthrough_permission(struct inode *inode, int mask, int *err);
 bool fuse_passthrough_sync_mode(struct inode *inode, bool rcu);
 bool fuse_passthrough_set_lower(struct inode *inode, const struct iattr *attr,
@@ -290,6 +292,12 @@ static inline void fuse_passthrough_abort(struct fuse_conn *fc)
 static inline bool fuse_passthrough_getattr(struct inode *inode,
 					    struct kstat *stat, u32 mask,
 					    unsigned int flags, int *err)
+{
+	return false;
+}
+
+static inline bool fuse_passthrough_seek(struct file *file, loff_t offset,
+					 int whence, loff_t *pos)
 {
 	return false;
 }

@@ -235,3 +235,32 @@ bool fuse_passthrough_getattr(struct inode *inode, struct kstat *stat, u32 mask,
 	fuse_lower_path_put(lp);
 	return true;
 }
+
+/**
+ * fuse_passthrough_seek - seek by the size of an attached inode
+ * @file: the client's file, with a lower file or without
+ * @offset: the offset
+ * @whence: SEEK_END; SEEK_DATA or SEEK_HOLE if the server has no LSEEK
+ * @pos: the new position or a negative errno
+ *
+ * Uses the lower file's size.  The FUSE inode may have an older one: a caller
+ * that holds the inode lock keeps update_size_locked() from updating it.
+ *
+ * Context: may wait for the server to take dirty pages
+ * Return: false if the inode does not have GETATTR attached
+ */
+bool fuse_passthrough_seek(struct file *file, loff_t offset, int whence,
+			   loff_t *pos)
+{
+	struct inode *inode = file_inode(file);
+	struct kstat stat;
+	int err;
+
+	if (!fuse_passthrough_getattr(inode, &stat, STATX_SIZE, 0, &err))
+		return false;
+
+	*pos = err ?: generic_file_llseek_size(file, offset, whence,
+					       inode->i_sb->s_maxbytes,
+					       stat.size);
+	return true;
+}

@@ -183,9 +183,7 @@ long fuse_lower_fallocate(struct file *file, int mode, loff_t offset, loff_t len
  * @offset: the offset
  * @whence: SEEK_*
  *
- * SEEK_DATA and SEEK_HOLE go to the lower file.  SEEK_END asks it for its size:
- * plain FUSE asks with the inode lock held, which a write-back cache needs to
- * update the size of the FUSE inode.
+ * Only SEEK_DATA and SEEK_HOLE go to the lower file.
  *
  * Return: the new position or a negative errno
  */
@@ -194,15 +192,9 @@ loff_t fuse_lower_llseek(struct file *file, loff_t offset, int whence)
 	struct fuse_file *ff = file->private_data;
 	struct inode *inode = file_inode(file);
 	const struct cred *old;
-	struct kstat stat;
 	loff_t pos;
 	int err;
 
-	if (whence == SEEK_END &&
-	    fuse_passthrough_getattr(inode, &stat, STATX_SIZE, 0, &err))
-		return err ?: generic_file_llseek_size(file, offset, whence,
-						       inode->i_sb->s_maxbytes,
-						       stat.size);
 	if ((whence != SEEK_DATA && whence != SEEK_HOLE) ||
 	    !fuse_lower_path_serves(inode, LOWER_OP(FUSE_LSEEK)))
 		return fuse_file_operations.llseek(file, offset, whence);

@@ -209,36 +209,6 @@ TEST_F_TIMEOUT(inode_file, lseek_and_cache, IO_TIMEOUT)
 	close(cached);
 }
 
-/*
- * SEEK_END finds the end after a cached write, and after a write to or truncate
- * of the lower file, without a GETATTR.
- */
-TEST_F_TIMEOUT(inode_file, lseek_end, IO_TIMEOUT)
-{
-	struct fuse_server *s = &self->s;
-	unsigned long asked;
-	int cached;
-
-	ASSERT_EQ(0, inode_detach(s, "f"));
-	s->attach_in = 0;
-	cached = fs_open(s, OPEN_CACHED, "f", O_RDWR);
-	ASSERT_LE(0, cached);
-	ASSERT_EQ(0, inode_attach(s, "f", OP(GETATTR) | OP(LSEEK)));
-	asked = fuse_server_count(s, FUSE_GETATTR);
-	EXPECT_EQ(LEN, lseek(self->fd, 0, SEEK_END));
-	ASSERT_EQ(PAGE, pwrite(cached, self->buf, PAGE, LEN));
-	EXPECT_EQ(LEN + PAGE - 1, lseek(self->fd, -1, SEEK_END));
-	ASSERT_EQ(PAGE, pwrite(self->lower, self->buf, PAGE, LEN + PAGE));
-	EXPECT_EQ(LEN + 2 * PAGE, lseek(self->fd, 0, SEEK_END));
-	EXPECT_EQ(LEN + 2 * PAGE, lseek(self->fd, 0, SEEK_CUR));
-	ASSERT_EQ(0, ftruncate(self->lower, 100));
-	EXPECT_EQ(100, lseek(self->fd, 0, SEEK_END));
-	EXPECT_EQ(-1, lseek(self->fd, -101, SEEK_END));
-	EXPECT_EQ(EINVAL, errno);
-	EXPECT_EQ(asked, fuse_server_count(s, FUSE_GETATTR));
-	close(cached);
-}
-
 /* FALLOCATE, LSEEK and FSYNC of an open without a lower file go to the server. */
 TEST_F_TIMEOUT(inode_file, plain_open_asks, IO_TIMEOUT)
 {
@@ -272,6 +242,115 @@ TEST_F_TIMEOUT(inode_file, not_connected, IO_TIMEOUT)
 	EXPECT_EQ(0, fsync(self->fd));
 	EXPECT_EQ(-1, lower_differs(s, "f", 0, LEN, 6));
 	close(busy);
+}
+
+/* Opens of an inode with GETATTR attached, but not LSEEK */
+FIXTURE(inode_seek) {
+	struct fuse_server s;
+	int cached, lower;
+	unsigned long asked;	/* GETATTRs before the test */
+};
+
+FIXTURE_VARIANTS_WRITEBACK(inode_seek);
+
+FIXTURE_SETUP(inode_seek)
+{
+	struct fuse_server *s = &self->s;
+
+	s->writeback = variant->writeback;
+	ASSERT_EQ(0, serve_tree(s, LEN));
+	self->cached = fs_open(s, OPEN_CACHED, "f", O_RDWR);
+	ASSERT_LE(0, self->cached);
+	self->lower = lower_open(s, "f", O_RDWR);
+	self->asked = fuse_server_count(s, FUSE_GETATTR);
+}
+
+FIXTURE_TEARDOWN(inode_seek)
+{
+	EXPECT_EQ(self->asked, fuse_server_count(&self->s, FUSE_GETATTR));
+	close(self->cached);
+	close(self->lower);
+	fuse_server_stop(&self->s);
+}
+
+/* Each kind of open; one more by backing id passes through mappings only. */
+#define ONLY_MAPS	(OPEN_BY_INODE + 1)
+
+static int open_kind(struct fuse_server *s, int kind)
+{
+	int fd;
+
+	if (kind == OPEN_BY_INODE &&
+	    (inode_detach(s, "f") || inode_attach(s, "f", OP(GETATTR) | OP(OPEN))))
+		return -1;
+	s->open_flags = kind == ONLY_MAPS ? FOPEN_DIRECT_IO : 0;
+	fd = fs_open(s, kind == ONLY_MAPS ? OPEN_BACKING_ID : kind, "f", O_RDWR);
+	s->open_flags = 0;
+	return fd;
+}
+
+/*
+ * SEEK_END of each kind of open finds the end after a cached write, and after a
+ * write to or truncate of the lower file, without a stat in between.
+ */
+TEST_F_TIMEOUT(inode_seek, end, IO_TIMEOUT)
+{
+	static const char buf[PAGE] = "x";
+	int kind, fd;
+
+	for (kind = OPEN_CACHED; kind <= ONLY_MAPS; kind++) {
+		ASSERT_EQ(0, ftruncate(self->lower, LEN));
+		fd = open_kind(&self->s, kind);
+		ASSERT_LE(0, fd) TH_LOG("kind %d", kind);
+		EXPECT_EQ(LEN, lseek(fd, 0, SEEK_END)) TH_LOG("kind %d", kind);
+		ASSERT_EQ(PAGE, pwrite(self->cached, buf, PAGE, LEN));
+		EXPECT_EQ(LEN + PAGE - 1, lseek(fd, -1, SEEK_END))
+			TH_LOG("kind %d", kind);
+		ASSERT_EQ(PAGE, pwrite(self->lower, buf, PAGE, LEN + PAGE));
+		EXPECT_EQ(LEN + 2 * PAGE, lseek(fd, 0, SEEK_END))
+			TH_LOG("kind %d", kind);
+		EXPECT_EQ(LEN + 2 * PAGE, lseek(fd, 0, SEEK_CUR));
+		ASSERT_EQ(0, ftruncate(self->lower, 100));
+		EXPECT_EQ(100, lseek(fd, 0, SEEK_END)) TH_LOG("kind %d", kind);
+		EXPECT_EQ(-1, lseek(fd, -101, SEEK_END));
+		EXPECT_EQ(EINVAL, errno);
+		close(fd);
+	}
+}
+
+static bool no_lseek(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	if (in->opcode != FUSE_LSEEK)
+		return false;
+	fuse_server_reply(s, in->unique, -ENOSYS, NULL, 0);
+	return true;
+}
+
+/*
+ * If the server has no LSEEK, SEEK_DATA and SEEK_HOLE of each kind of open go by
+ * the size that the lower file has at that moment.
+ */
+TEST_F_TIMEOUT(inode_seek, server_without_lseek, IO_TIMEOUT)
+{
+	int kind, fd;
+
+	self->s.request = no_lseek;
+	for (kind = OPEN_CACHED; kind <= ONLY_MAPS; kind++) {
+		ASSERT_EQ(0, ftruncate(self->lower, LEN));
+		fd = open_kind(&self->s, kind);
+		ASSERT_LE(0, fd) TH_LOG("kind %d", kind);
+		EXPECT_EQ(LEN, lseek(fd, 0, SEEK_HOLE)) TH_LOG("kind %d", kind);
+		ASSERT_EQ(0, ftruncate(self->lower, 2 * LEN));
+		EXPECT_EQ(LEN + 1, lseek(fd, LEN + 1, SEEK_DATA))
+			TH_LOG("kind %d", kind);
+		EXPECT_EQ(2 * LEN, lseek(fd, 0, SEEK_HOLE)) TH_LOG("kind %d", kind);
+		ASSERT_EQ(0, ftruncate(self->lower, 100));
+		EXPECT_EQ(100, lseek(fd, 0, SEEK_HOLE)) TH_LOG("kind %d", kind);
+		EXPECT_EQ(-1, lseek(fd, 100, SEEK_DATA)) TH_LOG("kind %d", kind);
+		EXPECT_EQ(ENXIO, errno);
+		close(fd);
+	}
+	EXPECT_EQ(1, fuse_server_count(&self->s, FUSE_LSEEK));
 }
 
 TEST_HARNESS_MAIN
