@@ -88,6 +88,30 @@ struct fuse_lower_creds *fuse_lower_creds_current(struct fuse_conn *fc)
 }
 
 /**
+ * fuse_lower_creds_outside - credentials that keep setgid as little as the client
+ * @creds: the pair
+ *
+ * A lower file system that checks whether the caller is in the file's group, or
+ * has CAP_FSETID, gets the client's groups and no such capability.
+ *
+ * Context: the client's credentials, which lack CAP_FSETID; may allocate
+ * Return: a reference or -ENOMEM
+ */
+const struct cred *fuse_lower_creds_outside(const struct fuse_lower_creds *creds)
+{
+	const struct cred *old = fuse_lower_override(creds->write);
+	struct cred *cred = prepare_creds();
+
+	fuse_lower_revert(old);
+	if (!cred)
+		return ERR_PTR(-ENOMEM);
+
+	cred->fsgid = current_fsgid();
+	set_groups(cred, current_cred()->group_info);
+	return cred;
+}
+
+/**
  * fuse_lower_drop - release a lower file and its credentials
  * @fp: both; cleared
  *

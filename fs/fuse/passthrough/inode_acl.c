@@ -110,18 +110,6 @@ bool fuse_passthrough_get_acl(struct inode *inode, int type,
 	return true;
 }
 
-/*
- * The lower file system decides by the server's groups whether setgid stays.
- * Drop the bit first if the client may not keep it.
- */
-static int drop_sgid(const struct path *path, struct inode **delegated)
-{
-	struct mnt_idmap *idmap = fuse_lower_idmap(path);
-	struct iattr attr = { .ia_valid = ATTR_KILL_SGID };
-
-	return notify_change(idmap, path->dentry, &attr, delegated);
-}
-
 /* With the client's credentials: may the client keep setgid? */
 static bool keeps_sgid(const struct path *path)
 {
@@ -138,26 +126,29 @@ static int set_locked(const struct fuse_lower_path *lp, struct posix_acl *acl,
 {
 	struct mnt_idmap *idmap = fuse_lower_idmap(&lp->path);
 	struct inode *lower = d_inode(lp->path.dentry);
-	const struct cred *old;
-	bool drop;
+	const struct cred *old, *cred = NULL;
 	int err;
 
 	if (!inode_owner_or_capable(idmap, lower) ||
 	    IS_IMMUTABLE(lower) || IS_APPEND(lower))
 		return -EPERM;
-	drop = acl && type == ACL_TYPE_ACCESS && !keeps_sgid(&lp->path);
+	/* The lower file system drops setgid if, and only if, it sets the ACL. */
+	if (acl && type == ACL_TYPE_ACCESS && !keeps_sgid(&lp->path)) {
+		cred = fuse_lower_creds_outside(lp->creds);
+		if (IS_ERR(cred))
+			return PTR_ERR(cred);
+	}
 
-	old = fuse_lower_override(lp->creds->full);
+	old = fuse_lower_override(cred ?: lp->creds->full);
 	err = inode_owner_or_capable(idmap, lower) ? 0 : -EPERM;
 	if (!err)
 		err = try_break_deleg(lower, delegated);
-	if (!err && drop)
-		err = drop_sgid(&lp->path, delegated);
 	if (!err)
 		err = fuse_lower_set_acl(&lp->path, type, acl);
 	if (!err)
 		fsnotify_xattr(lp->path.dentry);
 	fuse_lower_revert(old);
+	put_cred(cred);
 	return err;
 }
 

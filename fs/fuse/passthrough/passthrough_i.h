@@ -113,6 +113,7 @@ enum fuse_lower_unfit fuse_lower_unfit_inode(const struct fuse_conn *fc,
 /* cred.c */
 void fuse_lower_creds_put(struct fuse_lower_creds *creds);
 struct fuse_lower_creds *fuse_lower_creds_current(struct fuse_conn *fc);
+const struct cred *fuse_lower_creds_outside(const struct fuse_lower_creds *creds);
 void fuse_lower_drop(struct fuse_passthrough *fp);
 
 /* path.c */

@@ -50,19 +50,16 @@ fuse_lower_suid_cred(const struct fuse_lower_creds *creds, struct file *lower,
 	if (keep && !in_group && (!kgid_has_mapping(current_user_ns(), gid) ||
 				  !ns_capable_noaudit(current_user_ns(), CAP_SETGID)))
 		keep = false;
-	cred = keep != in_group ? prepare_creds() : NULL;
+	cred = keep && !in_group ? prepare_creds() : NULL;
 	fuse_lower_revert(old);
 
 	if (keep == in_group)
 		return get_cred(creds->write);
+	if (!keep)
+		return fuse_lower_creds_outside(creds);
 	if (!cred)
 		return ERR_PTR(-ENOMEM);
-	if (keep) {
-		cred->fsgid = gid;
-	} else {
-		cred->fsgid = current_fsgid();
-		set_groups(cred, current_cred()->group_info);
-	}
+	cred->fsgid = gid;
 	return cred;
 }
 

@@ -368,6 +368,101 @@ TEST_F_TIMEOUT(inode_xattr, lists, IO_TIMEOUT)
 	EXPECT_EQ(0, asked(s));
 }
 
+/*
+ * The client's groups decide whether an ACL takes setgid away, not those of a
+ * server without privilege that owns the file and is in its group.
+ */
+TEST_F_TIMEOUT(inode_xattr, list_of_servers_group, IO_TIMEOUT)
+{
+	static const mode_t modes[] = { 02755, 02644 };
+	struct fuse_server *s = &self->s;
+	enum client client;
+	unsigned int i;
+	int fd;
+
+	if (!variant->posix_acl)
+		return;
+	if (set_acl(lower_path(s, "peer")) == EOPNOTSUPP)
+		SKIP(return, "has no ACLs");
+	ASSERT_EQ(0, inode_detach(s, "f"));
+	fd = lower_opath(s, "f");
+	thread_become(USER, GROUP);
+	EXPECT_EQ(0, inode_attach_fd(s, "f", fd, OPS));
+	thread_become_root();
+	close(fd);
+	for (client = OWNER; client <= OWNER_MEMBER; client++) {
+		for (i = 0; i < ARRAY_SIZE(modes); i++) {
+			removexattr(lower_path(s, "f"), ACL);
+			removexattr(lower_path(s, "peer"), ACL);
+			ASSERT_TRUE(pair_make(s, modes[i], USER, GROUP));
+			client_become(client);
+			EXPECT_EQ(0, set_acl(lower_path(s, "peer")));
+			EXPECT_EQ(0, set_acl(fuse_path(s, "f")));
+			thread_become_root();
+			EXPECT_TRUE(pair_alike(s))
+				TH_LOG("client %d, mode %o", client, modes[i]);
+			EXPECT_EQ(client == OWNER_MEMBER,
+				  !!(lower_mode(s, "f") & S_ISGID));
+		}
+	}
+	EXPECT_EQ(0, asked(s));
+}
+
+#define MANY	600	/* entries, more than an ext4 block can hold */
+
+/* An ACL with an entry for each of many users.  Returns 0 or an errno. */
+static int set_long_acl(const char *path)
+{
+	static char acl[64 + 8 * MANY];
+	struct { uint16_t tag, perm; uint32_t id; } user = { 2, 7 };
+	size_t len = acl_of(acl, OTHER, 5);
+	unsigned int i;
+
+	/* Insert them after the owner and the first user. */
+	memmove(acl + 20 + 8 * MANY, acl + 20, len - 20);
+	for (i = 0; i < MANY; i++) {
+		user.id = 10000 + i;
+		memcpy(acl + 20 + 8 * i, &user, 8);
+	}
+	return setxattr(path, ACL, acl, len + 8 * MANY, 0) ? errno : 0;
+}
+
+/*
+ * An ACL that the lower file system does not take, because it has none, or none
+ * of this length, leaves setgid as it was.
+ */
+TEST_F_TIMEOUT(inode_xattr, list_refused, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	int f, peer, fd;
+	struct stat st;
+
+	if (!variant->posix_acl)
+		return;
+	ASSERT_TRUE(pair_make(s, 02755, USER, GROUP));
+	client_become(OWNER);
+	peer = set_long_acl(lower_path(s, "peer"));
+	f = set_long_acl(fuse_path(s, "f"));
+	thread_become_root();
+	EXPECT_EQ(peer, f);
+	EXPECT_TRUE(pair_alike(s)) TH_LOG("result %d", f);
+
+	fd = file_on("ramfs", NULL, "f", O_RDWR | O_CREAT);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, fchown(fd, USER, GROUP));
+	ASSERT_EQ(0, fchmod(fd, 02755));
+	ASSERT_EQ(0, inode_detach(s, "f"));
+	ASSERT_EQ(0, inode_attach_fd(s, "f", fd, OPS));
+	client_become(OWNER);
+	EXPECT_EQ(EOPNOTSUPP, set_acl(fuse_path(s, "f")));
+	thread_become_root();
+	ASSERT_EQ(0, fstat(fd, &st));
+	EXPECT_EQ(02755, st.st_mode & 07777);
+	EXPECT_EQ(0, inode_detach(s, "f"));
+	close(fd);
+	EXPECT_EQ(0, asked(s));
+}
+
 static void chown_below(struct queued *q)
 {
 	q->err = fchownat(q->s->dirfd, "f", 0, 0, 0) ? errno : 0;
