@@ -151,14 +151,18 @@ t_arguments() {
 	passthroughfs --version | grep libfuse
 }
 
-# After umount the daemon ends, and has written its last statistics.
+# After umount the daemon ends; its statistics have the last request.
 t_end() {
-	local pid
+	local pid created
 	dump all
 	pid=$(</run/all.pid)
+	created=$(read_number all CREATE)
 	rm /run/all.json
+	echo x >$M/last
 	umount $M
 	ended /run/all.json
-	cp /run/all.json /out/
 	gone "$pid"
+	same "$(read_number all CREATE)" $((created + 1))
+	refuses '' grep " $M " /proc/mounts
+	cp /run/all.json /out/
 }
