@@ -5,6 +5,7 @@
  * names a file system that can be frozen.
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <linux/fs.h>
 #include <signal.h>
 #include <sys/ioctl.h>
@@ -283,12 +284,16 @@ TEST_F_TIMEOUT(freeze, aio_before_freeze, IO_TIMEOUT)
 	EXPECT_EQ(0, aio_destroy(ctx));
 }
 
-enum change { CHMOD, TRUNCATE, OPEN_TRUNC, SETXATTR, REMOVEXATTR, SET_ACL, CHANGES };
+enum change {
+	CHMOD, CHOWN, TRUNCATE, OPEN_TRUNC, SETXATTR, REMOVEXATTR, SET_ACL, REMOVE_ACL,
+	CHANGES
+};
 
 static const int asks[CHANGES] = {
-	[CHMOD] = FUSE_SETATTR, [TRUNCATE] = FUSE_SETATTR, [OPEN_TRUNC] = FUSE_SETATTR,
-	[SETXATTR] = FUSE_SETXATTR, [REMOVEXATTR] = FUSE_REMOVEXATTR,
-	[SET_ACL] = FUSE_SETXATTR,
+	[CHMOD] = FUSE_SETATTR, [CHOWN] = FUSE_SETATTR, [TRUNCATE] = FUSE_SETATTR,
+	[OPEN_TRUNC] = FUSE_SETATTR, [SETXATTR] = FUSE_SETXATTR,
+	[REMOVEXATTR] = FUSE_REMOVEXATTR, [SET_ACL] = FUSE_SETXATTR,
+	[REMOVE_ACL] = FUSE_REMOVEXATTR,
 };
 
 struct one_change {
@@ -305,11 +310,15 @@ static void call_change(void *arg)
 	case CHMOD:
 		c->ret = chmod(c->path, 0600);
 		break;
+	case CHOWN:
+		c->ret = chown(c->path, USER, GROUP);
+		break;
 	case TRUNCATE:
 		c->ret = truncate(c->path, PAGE);
 		break;
 	case OPEN_TRUNC:
 		c->ret = open(c->path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+		close(c->ret);
 		break;
 	case SETXATTR:
 		c->ret = setxattr(c->path, "user.a", "b", 1, 0);
@@ -317,14 +326,83 @@ static void call_change(void *arg)
 	case REMOVEXATTR:
 		c->ret = removexattr(c->path, "user.a");
 		break;
-	default:
+	case SET_ACL:
 		c->ret = set_acl(c->path);
+		break;
+	default:
+		c->ret = removexattr(c->path, ACL);
 	}
+}
+
+/* Undo the change below.  Returns 0 or -1. */
+static int undo_change(struct fuse_server *s, enum change what)
+{
+	const char *low = lower_path(s, "f");
+
+	switch (what) {
+	case CHMOD:
+		return chmod(low, 0644);
+	case CHOWN:
+		return chown(low, 0, 0);
+	case SETXATTR:
+		return removexattr(low, "user.a") && errno != ENODATA ? -1 : 0;
+	case REMOVEXATTR:
+		return setxattr(low, "user.a", "b", 1, 0);
+	case SET_ACL:
+		return removexattr(low, ACL) && errno != ENODATA ? -1 : 0;
+	case REMOVE_ACL:
+		return set_acl(low) ? -1 : 0;
+	default:
+		return truncate(low, LEN);
+	}
+}
+
+/* Has the lower file been changed? */
+static bool is_changed(struct fuse_server *s, enum change what)
+{
+	const char *low = lower_path(s, "f");
+	char value[100];
+	struct stat st;
+
+	if (stat(low, &st))
+		return false;
+	switch (what) {
+	case CHMOD:
+		return (st.st_mode & 07777) == 0600;
+	case CHOWN:
+		return st.st_uid == USER && st.st_gid == GROUP;
+	case TRUNCATE:
+		return st.st_size == PAGE;
+	case OPEN_TRUNC:
+		return st.st_size == 0;
+	case SETXATTR:
+		return getxattr(low, "user.a", value, sizeof(value)) == 1;
+	case REMOVEXATTR:
+		return getxattr(low, "user.a", value, sizeof(value)) < 0;
+	case SET_ACL:
+		return getxattr(low, ACL, value, sizeof(value)) > 0;
+	default:
+		return getxattr(low, ACL, value, sizeof(value)) < 0;
+	}
+}
+
+/* Have the server thread wait, with a change unanswered, while this is set. */
+static bool held;
+
+static bool hold_change(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	bool change = in->opcode == FUSE_SETATTR || in->opcode == FUSE_SETXATTR ||
+		in->opcode == FUSE_REMOVEXATTR;
+
+	while (change && __atomic_load_n(&held, __ATOMIC_ACQUIRE))
+		sched_yield();
+	return false;
 }
 
 /*
  * While the lower file system is frozen, changes of an attached inode go to the
- * server, which waits for the thaw.  After the thaw they send no request.
+ * server, which waits for the thaw.  Until it answers they do not hold up
+ * another freeze.  After the thaw they are made below, without a request.
  */
 TEST_F_TIMEOUT(freeze, changes_ask, IO_TIMEOUT)
 {
@@ -336,25 +414,29 @@ TEST_F_TIMEOUT(freeze, changes_ask, IO_TIMEOUT)
 	close(self->fd);
 	self->fd = -1;
 	ASSERT_EQ(0, inode_attach(s, "f", OPS_FILE));
+	s->request = hold_change;
 	for (c.what = 0; c.what < CHANGES; c.what++) {
+		ASSERT_EQ(0, undo_change(s, c.what)) TH_LOG("change %d", c.what);
 		n = fuse_server_count(s, asks[c.what]);
+		__atomic_store_n(&held, true, __ATOMIC_RELEASE);
 		FREEZE_OR_SKIP(self);
 		EXPECT_TRUE(blocker_start(&b, call_change, &c))
 			TH_LOG("change %d", c.what);
 		fuse_server_wait(s, asks[c.what], n + 1);
+		thaw_lower(self);
+		ASSERT_EQ(0, freeze_lower(self));
+		__atomic_store_n(&held, false, __ATOMIC_RELEASE);
+		EXPECT_TRUE(falls_asleep(b.tid));
 		EXPECT_FALSE(blocker_done(&b));
 		thaw_lower(self);
 		blocker_join(&b);
 		EXPECT_LE(0, c.ret) TH_LOG("change %d", c.what);
-		if (c.what == OPEN_TRUNC)
-			close(c.ret);
+		EXPECT_TRUE(is_changed(s, c.what)) TH_LOG("change %d", c.what);
 
-		if (c.what == REMOVEXATTR)
-			ASSERT_EQ(0, setxattr(c.path, "user.a", "b", 1, 0));
+		ASSERT_EQ(0, undo_change(s, c.what));
 		call_change(&c);
 		EXPECT_LE(0, c.ret) TH_LOG("change %d", c.what);
-		if (c.what == OPEN_TRUNC)
-			close(c.ret);
+		EXPECT_TRUE(is_changed(s, c.what)) TH_LOG("change %d", c.what);
 		EXPECT_EQ(n + 1, fuse_server_count(s, asks[c.what]));
 	}
 }

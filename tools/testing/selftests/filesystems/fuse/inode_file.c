@@ -230,17 +230,49 @@ TEST_F_TIMEOUT(inode_file, plain_open_asks, IO_TIMEOUT)
 	close(fd);
 }
 
-/* After an abort an open file can still be written and synced. */
+/* Is this call, which returned @ret, ENOTCONN? */
+static bool lost(int ret)
+{
+	return ret < 0 && errno == ENOTCONN;
+}
+
+/*
+ * After an abort an open file can still be read, written, mapped and synced to
+ * disk.  The inode is detached: other calls of the open, and new opens, fail.
+ */
 TEST_F_TIMEOUT(inode_file, not_connected, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
 	int busy = open(s->mnt, O_PATH | O_CLOEXEC);
+	long long before;
+	struct stat st;
+	char *map;
 
+	ASSERT_EQ(0, fsync(self->lower));
 	fuse_server_die(s);
+	EXPECT_EQ(0, inodes_attached(s));
 	pattern(self->buf, LEN, 0, 6);
 	EXPECT_EQ(LEN, pwrite(self->fd, self->buf, LEN, 0));
+	memset(self->buf, 0, LEN);
+	EXPECT_EQ(LEN, pread(self->fd, self->buf, LEN, 0));
+	EXPECT_EQ(-1, pattern_differs(self->buf, LEN, 0, 6));
+	before = sectors_written(s);
 	EXPECT_EQ(0, fsync(self->fd));
-	EXPECT_EQ(-1, lower_differs(s, "f", 0, LEN, 6));
+	if (before >= 0)
+		EXPECT_LE(LEN / 512, sectors_written(s) - before);
+	map = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, self->fd, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	pattern(map, PAGE, 0, 7);
+	EXPECT_EQ(-1, lower_differs(s, "f", 0, PAGE, 7));
+	EXPECT_EQ(-1, lower_differs(s, "f", PAGE, LEN - PAGE, 6));
+	munmap(map, PAGE);
+
+	EXPECT_TRUE(lost(fallocate(self->fd, 0, 0, 2 * LEN)));
+	EXPECT_TRUE(lost(lseek(self->fd, 0, SEEK_DATA)));
+	EXPECT_TRUE(lost(lseek(self->fd, 0, SEEK_END)));
+	EXPECT_TRUE(lost(fstat(self->fd, &st)));
+	EXPECT_TRUE(lost(open_f(s, O_RDONLY)));
+	EXPECT_EQ(LEN, size_of(self->lower));
 	close(busy);
 }
 

@@ -172,26 +172,56 @@ TEST_F_TIMEOUT(inode_request, other_requests, IO_TIMEOUT)
 	}
 }
 
+/* Answer the request, and then try to attach to it. */
+static bool answer_and_try(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	struct attempt *a = s->arg;
+	struct fuse_attr_out out = {};
+	struct fuse_passthrough_inode arg = { .unique = in->unique, .ops = GET };
+
+	if (in->opcode != FUSE_GETATTR || in->nodeid == FUSE_ROOT_ID)
+		return false;
+	fuse_server_attr(s, in->nodeid, "f", &out.attr);
+	fuse_server_reply(s, in->unique, 0, &out, sizeof(out));
+	arg.fd = open(a->fs->path, O_PATH | O_CLOEXEC);
+	a->got = inode_ioctl(s->dev, &arg);
+	close(arg.fd);
+	__atomic_store_n(&a->last, in->unique, __ATOMIC_RELEASE);
+	return true;
+}
+
 /*
- * After the answer an attach to the request is ENOENT.  An attach that names
- * neither a request nor an inode fails.
+ * Right after the answer, and later, an attach to the request is ENOENT, and so
+ * is one to the request that comes next, or to no request and no inode.
  */
 TEST_F_TIMEOUT(inode_request, answered, IO_TIMEOUT)
 {
-	static const struct trial t = { "", ENOENT, other, .in = { .unique = 2, .ops = GET } };
 	struct fuse_passthrough_inode in = { .ops = GET };
+	uint64_t last = 0;
+	int i;
 
-	self->a.t = &t;
-	self->a.opcode = FUSE_LOOKUP;
-	self->s.request = try_inode;
 	ASSERT_EQ(0, lookup(&self->s, "f"));
-	in.unique = self->a.last;
-	in.fd = other(&self->s);
-	EXPECT_EQ(ENOENT, inode_ioctl(self->s.dev, &in));
+	self->s.request = answer_and_try;
+	in.fd = open(self->fs.path, O_PATH | O_CLOEXEC);
+	ASSERT_LE(0, in.fd);
+	for (i = 0; i < 50; i++) {
+		self->a.got = -1;
+		EXPECT_EQ(1, stat_costs(&self->s, "f", FUSE_GETATTR));
+		/* The client may go on before the attempt. */
+		while (__atomic_load_n(&self->a.last, __ATOMIC_ACQUIRE) == last)
+			sched_yield();
+		last = self->a.last;
+		EXPECT_EQ(ENOENT, self->a.got);
+		in.unique = last;
+		EXPECT_EQ(ENOENT, inode_ioctl(self->s.dev, &in));
+		in.unique = last + 2;
+		EXPECT_EQ(ENOENT, inode_ioctl(self->s.dev, &in));
+	}
 	in.unique = 0;
-	EXPECT_NE(0, inode_ioctl(self->s.dev, &in));
+	EXPECT_EQ(ENOENT, inode_ioctl(self->s.dev, &in));
 	close(in.fd);
 	EXPECT_EQ(0, inodes_attached(&self->s));
+	EXPECT_TRUE(own_fs_free(&self->fs));
 }
 
 static bool try_twice(struct fuse_server *s, const struct fuse_in_header *in)
@@ -415,6 +445,13 @@ static bool by_thread(struct fuse_server *s, const struct fuse_in_header *in)
 	return false;
 }
 
+static void detach_in_thread(void *arg)
+{
+	struct queued *q = arg;
+
+	q->err = inode_detach(q->s, "f");
+}
+
 static bool by_process(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	struct attempt *a = s->arg;
@@ -433,13 +470,37 @@ static bool by_process(struct fuse_server *s, const struct fuse_in_header *in)
 	return false;
 }
 
+/* The lower file "other", with a number that is another file in the parent */
+static int other_as_given(struct fuse_server *s)
+{
+	struct attempt *a = s->arg;
+	int fd = other(s);
+
+	if (dup2(fd, a->given) < 0)
+		return -1;
+	close(fd);
+	return a->given;
+}
+
+/* A stat of "f" sends no GETATTR and shows the size of the lower file "other". */
+static bool shows_other(struct fuse_server *s)
+{
+	struct stat st;
+
+	return stat_costs(s, "f", FUSE_GETATTR) == 0 &&
+		!stat(fuse_path(s, "f"), &st) && st.st_size == LEN / 2 &&
+		inodes_attached(s) == 1;
+}
+
 /*
- * Any thread and any process that has the device can attach by request, and
- * detach by nodeid.
+ * Any thread and any process that has the device can attach a file of its own
+ * by request, and detach by nodeid.
  */
 TEST_F_TIMEOUT(inode_request, other_tasks, IO_TIMEOUT)
 {
 	static const struct trial t = { "", 0, other, .in = { .ops = GET } };
+	static const struct trial given = { "", 0, other_as_given, .in = { .ops = GET } };
+	struct queued q = { .s = &self->s, .err = -1 };
 	int status;
 	pid_t pid;
 
@@ -447,15 +508,22 @@ TEST_F_TIMEOUT(inode_request, other_tasks, IO_TIMEOUT)
 	self->a.opcode = FUSE_LOOKUP;
 	self->a.got = -1;
 	self->s.request = by_thread;
-	EXPECT_EQ(0, stat_costs(&self->s, "f", FUSE_GETATTR));
+	EXPECT_TRUE(shows_other(&self->s));
 	EXPECT_EQ(0, self->a.got);
-	EXPECT_EQ(0, inode_detach_all(&self->s));
+	blocker_start(&q.b, detach_in_thread, &q);
+	blocker_join(&q.b);
+	EXPECT_EQ(0, q.err);
+	EXPECT_EQ(0, inodes_attached(&self->s));
 	forget_dentry(&self->s, "f");
 
 	self->a.got = -1;
+	self->a.given = open(self->fs.path, O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, self->a.given);
+	self->a.t = &given;
 	self->s.request = by_process;
-	EXPECT_EQ(0, stat_costs(&self->s, "f", FUSE_GETATTR));
+	EXPECT_TRUE(shows_other(&self->s));
 	EXPECT_EQ(0, self->a.got);
+	close(self->a.given);
 
 	pid = fork();
 	if (!pid)

@@ -34,13 +34,22 @@ FIXTURE_TEARDOWN(inode_rights)
 	fuse_server_stop(&self->s);
 }
 
+/* Number of requests so far that tell of rights, except GETATTR */
+static unsigned long other_requests(struct fuse_server *s)
+{
+	return fuse_server_count(s, FUSE_LOOKUP) + fuse_server_count(s, FUSE_ACCESS) +
+		fuse_server_count(s, FUSE_GETXATTR);
+}
+
 /*
  * The next permission check of an open uses the mode and owner that a chmod or
- * chown of the lower file has set.
+ * chown of the lower file has set, and so does O_NOATIME, which looks for the
+ * owner in the FUSE inode itself.  No request but OPEN is sent.
  */
 TEST_F_TIMEOUT(inode_rights, rights_of_file, IO_TIMEOUT)
 {
 	struct fuse_server *s = &self->s;
+	unsigned long others = other_requests(s);
 	int dirfd = s->dirfd, i;
 
 	for (i = 0; i < 3; i++) {
@@ -50,9 +59,10 @@ TEST_F_TIMEOUT(inode_rights, rights_of_file, IO_TIMEOUT)
 		EXPECT_EQ(EACCES, open_by(s, "f", OTHER, GROUP, O_RDONLY));
 		ASSERT_EQ(0, fchmodat(dirfd, "f", 0604, 0));
 		EXPECT_EQ(0, open_by(s, "f", USER, USER, O_RDONLY));
+		EXPECT_EQ(EPERM, open_by(s, "f", USER, USER, O_RDONLY | O_NOATIME));
 		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_RDWR));
 		ASSERT_EQ(0, fchownat(dirfd, "f", USER, GROUP, 0));
-		EXPECT_EQ(0, open_by(s, "f", USER, USER, O_RDWR));
+		EXPECT_EQ(0, open_by(s, "f", USER, USER, O_RDWR | O_NOATIME));
 		EXPECT_EQ(EACCES, open_by(s, "f", OTHER, GROUP, O_RDONLY));
 		ASSERT_EQ(0, fchmodat(dirfd, "f", 0460, 0));
 		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_WRONLY));
@@ -60,8 +70,9 @@ TEST_F_TIMEOUT(inode_rights, rights_of_file, IO_TIMEOUT)
 		EXPECT_EQ(EACCES, open_by(s, "f", OTHER, OTHER, O_RDONLY));
 		ASSERT_EQ(0, fchownat(dirfd, "f", OTHER, 0, 0));
 		EXPECT_EQ(EACCES, open_by(s, "f", USER, USER, O_RDONLY));
-		EXPECT_EQ(0, open_by(s, "f", OTHER, GROUP, O_RDONLY));
+		EXPECT_EQ(0, open_by(s, "f", OTHER, GROUP, O_RDONLY | O_NOATIME));
 	}
+	EXPECT_EQ(others, other_requests(s));
 }
 
 /*

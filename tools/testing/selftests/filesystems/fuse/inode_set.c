@@ -467,21 +467,58 @@ TEST_F_TIMEOUT(inode_set, breaks_lease, IO_TIMEOUT)
 	close(fd);
 }
 
-/* A truncate beyond the client's RLIMIT_FSIZE is EFBIG. */
+static bool limit_size(rlim_t size)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_FSIZE, &r))
+		return false;
+	r.rlim_cur = size;
+	return !setrlimit(RLIMIT_FSIZE, &r);
+}
+
+static volatile sig_atomic_t signals;
+
+static void count_signal(int sig)
+{
+	signals++;
+}
+
+/* Truncates by a client with this limit */
+static int truncates_within(const char *path, rlim_t size)
+{
+	signal(SIGXFSZ, count_signal);
+	if (!limit_size(size))
+		return 1;
+	if (!truncate(path, size + 1) || errno != EFBIG || signals != 1)
+		return 2;
+	if (truncate(path, size) || truncate(path, size / 2) || truncate(path, size))
+		return 3;
+	return signals == 1 ? 0 : 4;
+}
+
+/*
+ * A truncate beyond the client's RLIMIT_FSIZE is EFBIG, with SIGXFSZ, and changes
+ * nothing.  The server's limit does not count.
+ */
 TEST_F_TIMEOUT(inode_set, size_limit, IO_TIMEOUT)
 {
-	struct rlimit old, low;
+	const char *path = fuse_path(&self->s, "f");
+	pid_t pid = fork();
 
-	signal(SIGXFSZ, SIG_IGN);
-	ASSERT_EQ(0, getrlimit(RLIMIT_FSIZE, &old));
-	low = old;
-	low.rlim_cur = LEN + 100;
-	ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &low));
-	EXPECT_EQ(-1, truncate(fuse_path(&self->s, "f"), LEN + 101));
-	EXPECT_EQ(EFBIG, errno);
-	EXPECT_EQ(0, truncate(fuse_path(&self->s, "f"), LEN + 100));
-	ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &old));
-	EXPECT_EQ(0, truncate(fuse_path(&self->s, "f"), LEN + 101));
+	/* The server is a thread of this process. */
+	if (!pid)
+		_exit(truncates_within(path, LEN + 100));
+	ASSERT_EQ(0, child_status(pid));
+	EXPECT_TRUE(same_as_lower(&self->s, "f"));
+	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, LEN / 2, 1));
+
+	ASSERT_TRUE(limit_size(LEN + 100));
+	pid = fork();
+	if (!pid)
+		_exit(!limit_size(RLIM_INFINITY) || truncate(path, LEN + 101));
+	EXPECT_EQ(0, child_status(pid));
+	ASSERT_TRUE(limit_size(RLIM_INFINITY));
 	EXPECT_TRUE(same_as_lower(&self->s, "f"));
 }
 

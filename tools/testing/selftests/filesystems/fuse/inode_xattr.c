@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Extended attributes and symlink targets of inodes that have these operations attached */
 #define _GNU_SOURCE
+#include <sched.h>
 #include <string.h>
 #include <linux/fs.h>
 #include <sys/xattr.h>
@@ -225,30 +226,107 @@ TEST_F_TIMEOUT(inode_xattr, clients_list, IO_TIMEOUT)
 	EXPECT_EQ(0, asked(s));
 }
 
-/* Only a client that may do so on the lower file system can set file capabilities. */
+static const uint32_t cap[5] = { 0x02000001, 1 << 13 };
+
+#define CAPS	"security.capability"
+
+/* Does the file have @cap, or no capability? */
+static bool caps_are(const char *path, bool any)
+{
+	char value[64];
+	ssize_t len = getxattr(path, CAPS, value, sizeof(value));
+
+	if (!any)
+		return len < 0 && errno == ENODATA;
+	return len == sizeof(cap) && !memcmp(value, cap, sizeof(cap));
+}
+
+/*
+ * Only a privileged client can set and remove the file capabilities of the lower
+ * file.  The owner may not remove them either, although the lower file system
+ * permits that if the kernel has the BPF LSM of Linux 6.1.
+ */
 TEST_F_TIMEOUT(inode_xattr, capabilities, IO_TIMEOUT)
 {
-	static const uint32_t cap[5] = { 0x02000001, 1 << 13 };
 	struct fuse_server *s = &self->s;
+	const char *path = fuse_path(s, "f");
+	char *low = strdup(lower_path(s, "f"));
 	enum client client;
-	char value[64];
-	int f, peer;
+	int err, remove;
 
 	for (client = 0; client < CLIENTS; client++) {
-		removexattr(lower_path(s, "f"), "security.capability");
-		removexattr(lower_path(s, "peer"), "security.capability");
-		client_become(client);
-		peer = setxattr(lower_path(s, "peer"), "security.capability", cap,
-				sizeof(cap), 0) ? errno : 0;
-		f = setxattr(fuse_path(s, "f"), "security.capability", cap,
-			     sizeof(cap), 0) ? errno : 0;
-		thread_become_root();
-		EXPECT_EQ(peer, f) TH_LOG("client %d", client);
-		EXPECT_EQ(getxattr(lower_path(s, "peer"), "security.capability", value,
-				   sizeof(value)),
-			  getxattr(fuse_path(s, "f"), "security.capability", value,
-				   sizeof(value)));
+		for (remove = 0; remove < 2; remove++) {
+			ASSERT_TRUE(pair_make(s, 0755, USER, GROUP));
+			removexattr(low, CAPS);
+			if (remove)
+				ASSERT_EQ(0, setxattr(low, CAPS, cap, sizeof(cap), 0));
+			client_become(client);
+			if (remove)
+				err = removexattr(path, CAPS) ? errno : 0;
+			else
+				err = setxattr(path, CAPS, cap, sizeof(cap), 0) ?
+					errno : 0;
+			thread_become_root();
+			EXPECT_EQ(client == ROOT ? 0 : EPERM, err)
+				TH_LOG("client %d, remove %d", client, remove);
+			EXPECT_TRUE(caps_are(low, (client == ROOT) != remove))
+				TH_LOG("client %d, remove %d", client, remove);
+			EXPECT_TRUE(caps_are(path, (client == ROOT) != remove))
+				TH_LOG("client %d, remove %d", client, remove);
+		}
 	}
+	EXPECT_EQ(0, asked(s));
+	free(low);
+}
+
+/*
+ * A server in a user namespace of its own mounts a file system there, of which
+ * it is the administrator, and attaches a file of it.
+ */
+static int attach_own_fs(struct fuse_server *s, uint64_t ops)
+{
+	int fd;
+
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNS) ||
+	    !write_file("/proc/self/uid_map", "0 0 1") ||
+	    !write_file("/proc/self/setgroups", "deny") ||
+	    !write_file("/proc/self/gid_map", "0 0 1") ||
+	    mount("own", s->lower, "tmpfs", 0, NULL))
+		return 1;
+	fd = open(lower_path(s, "f"), O_RDWR | O_CREAT | O_CLOEXEC, 0755);
+	if (fd < 0 || fsetxattr(fd, "security.s", "1", 1, 0))
+		return 2;
+	return inode_attach_fd(s, "f", fd, ops) ? 3 : 0;
+}
+
+/*
+ * A server of another user namespace than the FUSE file system's cannot have a
+ * client set or remove capabilities, or another attribute in "security.", not
+ * even on a file system of which it is the administrator.
+ */
+TEST_F_TIMEOUT(inode_xattr, servers_namespace, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	const char *path = fuse_path(s, "f");
+	char value[64];
+	pid_t pid;
+
+	ASSERT_EQ(0, inode_detach(s, "f"));
+	pid = fork();
+	if (!pid)
+		_exit(attach_own_fs(s, OPS));
+	ASSERT_EQ(0, child_status(pid));
+	EXPECT_EQ(1, getxattr(path, "security.s", value, sizeof(value)));
+	EXPECT_EQ(-1, setxattr(path, CAPS, cap, sizeof(cap), 0));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-1, getxattr(path, CAPS, value, sizeof(value)));
+	EXPECT_EQ(ENODATA, errno);
+	EXPECT_EQ(-1, setxattr(path, "security.s", "2", 1, 0));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(-1, removexattr(path, "security.s"));
+	EXPECT_EQ(EPERM, errno);
+	EXPECT_EQ(1, getxattr(path, "security.s", value, sizeof(value)));
+	EXPECT_EQ('1', value[0]);
 	EXPECT_EQ(0, asked(s));
 }
 
