@@ -26,6 +26,7 @@ FIXTURE(freeze) {
 	char *buf;
 	int fd;
 	int top;	/* of the lower file system */
+	unsigned long io;	/* READs and WRITEs that the test expects */
 	pid_t guard;
 };
 
@@ -83,7 +84,7 @@ FIXTURE_TEARDOWN(freeze)
 {
 	int status;
 
-	EXPECT_EQ(0, server_io(&self->s));
+	EXPECT_EQ(self->io, server_io(&self->s));
 	ioctl(self->top, FITHAW, 0);
 	kill(self->guard, SIGUSR1);
 	waitpid(self->guard, &status, 0);
@@ -200,6 +201,58 @@ TEST_F_TIMEOUT(freeze, splice_waits, IO_TIMEOUT)
 	blocker_join(&b);
 	EXPECT_EQ(PAGE, io.ret);
 	EXPECT_EQ(-1, lower_differs(&self->s, "f", 0, PAGE, 2));
+	close(p[0]);
+	close(p[1]);
+}
+
+static void call_freeze(void *arg)
+{
+	struct one_io *io = arg;
+
+	io->ret = ioctl(io->fd, FIFREEZE, 0);
+}
+
+/*
+ * A splice that waits for the server holds the pipe, another one of the same
+ * pipe waits with freeze protection, and a freeze waits for that.  An abort ends
+ * all three.
+ */
+TEST_F_TIMEOUT(freeze, splices_of_one_pipe, IO_TIMEOUT)
+{
+	struct one_io write_io = { .buf = self->buf }, top = { .fd = self->top };
+	struct one_io pass = { .fd = self->fd }, low = { .off = 4 * PAGE };
+	struct blocker b[4];
+	int p[2], i;
+
+	FREEZE_OR_SKIP(self);
+	thaw_lower(self);
+	ASSERT_EQ(0, pipe2(p, O_CLOEXEC));
+	ASSERT_EQ(2 * PAGE, write(p[1], self->buf, 2 * PAGE));
+	pass.pipe = p[0];
+	low.pipe = p[0];
+	low.fd = lower_open(&self->s, "f", O_RDWR);
+	write_io.fd = fs_open(&self->s, OPEN_CACHED, "f", O_RDWR);
+	ASSERT_LE(0, write_io.fd);
+	/* This write holds the inode lock until the server answers. */
+	fuse_server_hold(&self->s, pattern_at(PAGE - 1, 1));
+	EXPECT_TRUE(blocker_start(&b[0], call_write, &write_io));
+	fuse_server_wait_held(&self->s, 1);
+	EXPECT_TRUE(blocker_start(&b[1], call_splice, &pass));
+	EXPECT_TRUE(blocker_start(&b[2], call_splice, &low));
+	EXPECT_TRUE(blocker_start(&b[3], call_freeze, &top));
+	EXPECT_FALSE(blocker_done(&b[1]));
+	EXPECT_FALSE(blocker_done(&b[2]));
+
+	fuse_server_die(&self->s);
+	for (i = 0; i < 4; i++)
+		blocker_join(&b[i]);
+	EXPECT_EQ(PAGE, pass.ret);
+	EXPECT_EQ(PAGE, low.ret);
+	EXPECT_EQ(0, top.ret);
+	thaw_lower(self);
+	self->io = 1;
+	close(write_io.fd);
+	close(low.fd);
 	close(p[0]);
 	close(p[1]);
 }

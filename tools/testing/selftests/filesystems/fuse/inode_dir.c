@@ -258,4 +258,44 @@ TEST_F_TIMEOUT(inode_dir, not_connected, IO_TIMEOUT)
 	close(busy);
 }
 
+/* At a READ, make a file in "d", which waits for the lock of the lower directory. */
+static bool make_at_read(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	if (in->opcode == FUSE_READ)
+		lower_make(s, "d/made", 1, 1);
+	return false;
+}
+
+/*
+ * A listing into a mapping of another file of the mount has the server wait for
+ * the directory, which the listing holds.  An abort ends both.
+ */
+TEST_F_TIMEOUT(inode_dir, listing_into_the_mount, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	int dir, file, status;
+	char *map;
+	pid_t pid;
+
+	ASSERT_EQ(0, lower_make(s, "f", PAGE, 1));
+	file = fs_open(s, OPEN_CACHED, "f", O_RDWR);
+	dir = open_d(s);
+	ASSERT_LE(0, file);
+	ASSERT_LE(0, dir);
+	map = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	s->request = make_at_read;
+	pid = fork();
+	if (!pid)
+		_exit(syscall(SYS_getdents64, dir, map, PAGE) >= 0);
+	fuse_server_wait(s, FUSE_READ, 1);
+	EXPECT_TRUE(falls_asleep(pid));
+	fuse_server_die(s);
+	EXPECT_EQ(0, child_status(pid));
+	EXPECT_EQ(0, faccessat(s->dirfd, "d/made", F_OK, 0));
+	munmap(map, PAGE);
+	close(dir);
+	close(file);
+}
+
 TEST_HARNESS_MAIN

@@ -113,6 +113,87 @@ TEST_F_TIMEOUT(inode_lifetime, eviction, IO_TIMEOUT)
 	EXPECT_EQ(1, stat_costs(s, "f", FUSE_GETATTR));
 }
 
+#define CGROUP	"/sys/fs/cgroup"
+#define NAMED	4000	/* inodes without a node of the server */
+#define NAMED_ID	1000	/* nodeid of the first one */
+
+/* Answer that a file named by a number exists. */
+static bool find_number(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	struct fuse_entry_out e = {
+		.nodeid = NAMED_ID + atoi((const char *)(in + 1)), .entry_valid = 3600,
+		.attr_valid = 3600, .attr.mode = S_IFREG | 0644, .attr.nlink = 1,
+	};
+
+	if (in->opcode != FUSE_LOOKUP)
+		return false;
+	e.attr.ino = e.nodeid;
+	fuse_server_reply(s, in->unique, 0, &e, sizeof(e));
+	return true;
+}
+
+/* Kernel memory of the cgroup, in bytes */
+static long cgroup_slab(void)
+{
+	FILE *f = fopen(CGROUP "/fuse-test/memory.stat", "r");
+	char line[128];
+	long n = -1;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "slab_unreclaimable %ld", &n) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* Attach to all of them in the cgroup. */
+static int attach_in_cgroup(struct fuse_server *s, int fd)
+{
+	struct fuse_passthrough_inode in = { .fd = fd, .ops = GET };
+	long before;
+	int i;
+
+	if (!write_file(CGROUP "/fuse-test/cgroup.procs", "0"))
+		return 1;
+	before = cgroup_slab();
+	for (i = 0; i < NAMED; i++) {
+		in.nodeid = NAMED_ID + i;
+		if (inode_ioctl(s->dev, &in))
+			return 2;
+	}
+	/* A path, credentials, a list entry and counts are more than 64 bytes. */
+	return before < 0 || cgroup_slab() - before < NAMED * 64 ? 3 : 0;
+}
+
+/* The memory for a lower file is accounted to the cgroup of the task that attaches. */
+TEST_F_TIMEOUT(inode_lifetime, memory, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	char name[16];
+	struct stat st;
+	pid_t pid;
+	int i, fd;
+
+	if (!write_file(CGROUP "/cgroup.subtree_control", "+memory"))
+		SKIP(return, "memory");
+	ASSERT_EQ(0, mkdir(CGROUP "/fuse-test", 0755));
+	s->request = find_number;
+	for (i = 0; i < NAMED; i++) {
+		snprintf(name, sizeof(name), "%d", i);
+		ASSERT_EQ(0, stat(fuse_path(s, name), &st));
+	}
+	fd = lower_opath(s, "f");
+	pid = fork();
+	if (!pid)
+		_exit(attach_in_cgroup(s, fd));
+	EXPECT_EQ(0, child_status(pid));
+	EXPECT_EQ(NAMED, inodes_attached(s));
+	close(fd);
+	EXPECT_EQ(0, inode_detach_all(s));
+	EXPECT_EQ(0, rmdir(CGROUP "/fuse-test"));
+}
+
 /* An unmount drops all lower files. */
 TEST_F_TIMEOUT(inode_lifetime, unmounted, IO_TIMEOUT)
 {

@@ -506,6 +506,41 @@ TEST_F_TIMEOUT(mixed, mmap_waits_for_write, IO_TIMEOUT)
 }
 
 /*
+ * A process that makes a mapping of the page.  It shares the table of files, so
+ * that its end closes none, which would wait for the WRITE.
+ */
+static pid_t mapper(int fd)
+{
+	pid_t pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+
+	if (!pid)
+		_exit(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED);
+	return pid;
+}
+
+/* A process that waits in mmap() for the server can be killed; an abort ends the wait, too. */
+TEST_F_TIMEOUT(mixed, mmap_wait_ends, IO_TIMEOUT)
+{
+	int status;
+	pid_t pid;
+	char *p;
+
+	ASSERT_EQ(0, in_flight(&self->s, self->cached, &p));
+	munmap(p, PAGE);
+	pid = mapper(self->pass);
+	EXPECT_TRUE(falls_asleep(pid));
+	kill(pid, SIGKILL);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+
+	pid = mapper(self->pass);
+	EXPECT_TRUE(falls_asleep(pid));
+	fuse_server_die(&self->s);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFEXITED(status));
+}
+
+/*
  * A mapping of other pages does not wait, since mmap() holds the mmap
  * lock.  When mmap() returns, the WRITEs of dirty pages have been sent.
  */

@@ -139,6 +139,29 @@ FIXTURE_TEARDOWN(stacking)
 	rmdir(self->dir);
 }
 
+/* The same limit holds for lower files of inodes; a refused one leaves the server asked. */
+TEST_F_TIMEOUT(stacking, depth_by_inode, IO_TIMEOUT)
+{
+	unsigned int max = variant->depth ?: 1;
+	struct fuse_server *s = &self->s;
+	unsigned int i;
+	int err;
+
+	if (self->no_overlay)
+		SKIP(return, "overlayfs");
+	/* The limit does not depend on how opens are attached. */
+	if (variant->how != OPEN_PASSTHROUGH)
+		return;
+	ASSERT_EQ(0, lookup(s, "f"));
+	for (i = 0; i < DEPTHS; i++) {
+		err = inode_attach_path(s, "f", self->path[i], OP(GETATTR));
+		EXPECT_EQ(i < max ? 0 : EINVAL, err) TH_LOG("depth %u", i);
+		EXPECT_EQ(i < max, inodes_attached(s)) TH_LOG("depth %u", i);
+		EXPECT_EQ(i >= max, stat_costs(s, "f", FUSE_GETATTR));
+		inode_detach(s, "f");
+	}
+}
+
 /*
  * A lower file is accepted if its file system is less deep than max_stack_depth
  * of the server, where 0 means 1, and its data then pass through.  Other lower
