@@ -258,6 +258,45 @@ TEST_F_TIMEOUT(inode_dir, not_connected, IO_TIMEOUT)
 	close(busy);
 }
 
+static void init_readdirplus(struct fuse_server *s, struct fuse_init_out *out)
+{
+	out->flags |= FUSE_DO_READDIRPLUS;
+}
+
+/*
+ * An attached directory is listed without READDIRPLUS too, which would tell of
+ * the names: each of them then costs a LOOKUP.
+ */
+TEST_F_TIMEOUT(inode_dir, no_readdirplus, IO_TIMEOUT)
+{
+	struct fuse_server s = { .init = init_readdirplus };
+	unsigned long lookups;
+	char name[32];
+	struct stat st;
+	int i;
+
+	ASSERT_EQ(0, serve_inodes(&s));
+	ASSERT_TRUE(s.init_flags & FUSE_DO_READDIRPLUS);
+	ASSERT_EQ(0, mkdirat(s.dirfd, "d", 0755));
+	fuse_server_node(&s, "d")->ops = OPS;
+	ASSERT_EQ(0, lookup(&s, "d"));
+	for (i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "d/%d", i);
+		ASSERT_EQ(0, lower_make(&s, name, i, 1));
+	}
+	lookups = fuse_server_count(&s, FUSE_LOOKUP);
+	EXPECT_EQ(0, try_list(fuse_path(&s, "d")));
+	EXPECT_EQ(0, fuse_server_count(&s, FUSE_READDIRPLUS));
+	EXPECT_EQ(0, fuse_server_count(&s, FUSE_READDIR));
+	EXPECT_EQ(lookups, fuse_server_count(&s, FUSE_LOOKUP));
+	for (i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "d/%d", i);
+		EXPECT_EQ(0, stat(fuse_path(&s, name), &st));
+	}
+	EXPECT_EQ(lookups + 20, fuse_server_count(&s, FUSE_LOOKUP));
+	fuse_server_stop(&s);
+}
+
 /* At a READ, make a file in "d", which waits for the lock of the lower directory. */
 static bool make_at_read(struct fuse_server *s, const struct fuse_in_header *in)
 {

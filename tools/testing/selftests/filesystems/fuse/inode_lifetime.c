@@ -113,6 +113,51 @@ TEST_F_TIMEOUT(inode_lifetime, eviction, IO_TIMEOUT)
 	EXPECT_EQ(1, stat_costs(s, "f", FUSE_GETATTR));
 }
 
+/* Answer that "f" is another file, which has got its nodeid. */
+static bool reuse_nodeid(struct fuse_server *s, const struct fuse_in_header *in)
+{
+	struct fuse_entry_out e = {
+		.nodeid = fuse_server_nodeid(s, "f"), .generation = 1,
+		.entry_valid = 3600, .attr_valid = 3600,
+	};
+
+	if (in->opcode != FUSE_LOOKUP || strcmp((const char *)(in + 1), "f"))
+		return false;
+	fuse_server_attr(s, e.nodeid, "f", &e.attr);
+	fuse_server_reply(s, in->unique, 0, &e, sizeof(e));
+	return true;
+}
+
+/*
+ * An inode with the same nodeid and another generation does not have the lower
+ * file of the earlier one, which is EIO, and keeps its lower file until it is
+ * closed.
+ */
+TEST_F_TIMEOUT(inode_lifetime, new_generation, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	struct stat st;
+	int old;
+
+	ASSERT_EQ(0, attach_own(self));
+	EXPECT_EQ(0, stat_costs(s, "f", FUSE_GETATTR));
+	old = open(fuse_path(s, "f"), O_PATH | O_CLOEXEC);
+	ASSERT_LE(0, old);
+	s->request = reuse_nodeid;
+	ASSERT_EQ(0, forget_dentry(s, "f"));
+	EXPECT_EQ(1, stat_costs(s, "f", FUSE_GETATTR));
+	EXPECT_EQ(-1, fstat(old, &st));
+	EXPECT_EQ(EIO, errno);
+	EXPECT_TRUE(own_fs_busy(&self->fs));
+	EXPECT_EQ(1, inodes_attached(s));
+	EXPECT_EQ(0, inode_attach(s, "f", GET));
+	EXPECT_EQ(0, stat_costs(s, "f", FUSE_GETATTR));
+	EXPECT_EQ(2, inodes_attached(s));
+	close(old);
+	EXPECT_TRUE(own_fs_free(&self->fs));
+	EXPECT_EQ(1, inodes_attached(s));
+}
+
 #define CGROUP	"/sys/fs/cgroup"
 #define NAMED	4000	/* inodes without a node of the server */
 #define NAMED_ID	1000	/* nodeid of the first one */

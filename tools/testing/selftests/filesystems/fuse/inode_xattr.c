@@ -596,6 +596,52 @@ TEST_F_TIMEOUT(inode_xattr, list_races_with_chown, IO_TIMEOUT)
 	EXPECT_EQ(0, asked(s));
 }
 
+static void change_attribute(struct queued *q)
+{
+	client_become(q->client);
+	q->err = setxattr(fuse_path(q->s, "f"), "user.a", "9", 1, 0) ? errno : 0;
+}
+
+/* The same for an attribute that a client may set who may write to the file */
+TEST_F_TIMEOUT(inode_xattr, attribute_races_with_chown, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	struct queued below = { .call = chown_below };
+	struct queued client = { .call = change_attribute, .client = OWNER_MEMBER };
+	char value[10];
+	int i;
+
+	if (!self->user)
+		SKIP(return, "has no user.*");
+	for (i = 0; i < TRIES && !client.err; i++) {
+		ASSERT_TRUE(pair_make(s, 0644, USER, GROUP));
+		ASSERT_EQ(0, setxattr(lower_path(s, "f"), "user.a", "1", 1, 0));
+		ASSERT_EQ(0, lookup(s, "f"));
+		if (!race(s, &below, &client))
+			SKIP(return, "list_races_with_chown");
+		ASSERT_EQ(0, below.err);
+	}
+	EXPECT_EQ(EACCES, client.err);
+	EXPECT_EQ(1, getxattr(lower_path(s, "f"), "user.a", value, sizeof(value)));
+	EXPECT_EQ('1', value[0]);
+	EXPECT_EQ(0, asked(s));
+}
+
+/* Names in "system." other than those of ACLs go to the server. */
+TEST_F_TIMEOUT(inode_xattr, other_system_names, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	const char *path = fuse_path(s, "f");
+	char value[10];
+
+	EXPECT_EQ(-1, getxattr(path, "system.other", value, sizeof(value)));
+	EXPECT_EQ(1, fuse_server_count(s, FUSE_GETXATTR));
+	EXPECT_EQ(-1, setxattr(path, "system.other", "1", 1, 0));
+	EXPECT_EQ(1, fuse_server_count(s, FUSE_SETXATTR));
+	EXPECT_EQ(-1, removexattr(path, "system.other"));
+	EXPECT_EQ(1, fuse_server_count(s, FUSE_REMOVEXATTR));
+}
+
 /* After an abort each call is ENOTCONN. */
 TEST_F_TIMEOUT(inode_xattr, not_connected, IO_TIMEOUT)
 {
