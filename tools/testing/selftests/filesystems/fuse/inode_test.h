@@ -106,6 +106,8 @@ struct queued {
  * a call does not block.
  */
 bool race(struct fuse_server *s, struct queued *below, struct queued *client);
+/* The administrator's call: root becomes the owner of the lower "f". */
+void chown_queued(struct queued *q);
 
 /* Set FS_APPEND_FL and FS_IMMUTABLE_FL of a lower file.  Returns 0 or an errno. */
 int lower_flags(struct fuse_server *s, const char *name, int flags);
