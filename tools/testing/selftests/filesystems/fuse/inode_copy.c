@@ -192,6 +192,42 @@ TEST_F_TIMEOUT(inode_copy, takes_bits, IO_TIMEOUT)
 	EXPECT_EQ(0, fuse_server_count(s, FUSE_SETATTR));
 }
 
+/* Open it by inode, attached by a server of this user. */
+static int open_of(struct fuse_server *s, const char *name, uid_t server, int flags)
+{
+	if (inode_detach(s, name) || inode_attach_as(s, name, server, OPS))
+		return -1;
+	return open(fuse_path(s, name), flags | O_CLOEXEC);
+}
+
+/*
+ * A copy has the credentials of the destination's server: where the client may
+ * keep setgid without group-exec, the bit stays if that server may keep it.
+ */
+TEST_F_TIMEOUT(inode_copy, credentials, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	int from, to, keeps;
+
+	/* The others are opened by one server. */
+	if (variant->how != OPEN_CACHED)
+		return;
+	for (keeps = 0; keeps < 2; keeps++) {
+		ASSERT_TRUE(pair_make(s, 02666, USER, GROUP));
+		from = open_of(s, "from", keeps ? USER : 0, O_RDONLY);
+		to = open_of(s, "f", keeps ? 0 : USER, O_RDWR);
+		ASSERT_LE(0, from);
+		ASSERT_LE(0, to);
+		client_become(MEMBER);
+		EXPECT_EQ(0, copy_all(from, to));
+		thread_become_root();
+		EXPECT_EQ(keeps, !!(lower_mode(s, "f") & S_ISGID));
+		close(from);
+		close(to);
+	}
+	EXPECT_EQ(self->requests, fuse_server_requests(s));
+}
+
 /* A clone succeeds or fails as on the lower file system, without a request. */
 TEST_F_TIMEOUT(inode_copy, clones, IO_TIMEOUT)
 {
