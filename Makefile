@@ -53,8 +53,8 @@ kernel: ## Debian packages of Linux 6.12 with the series, in build/kernel-packag
 	@tools/series/kernel $(if $(FLAVOUR),--flavour "$(FLAVOUR)") $(if $(CONFIG),--config "$(CONFIG)")
 libfuse: ## Debian 12's libfuse with the passthrough patches in build/libfuse/
 	@tools/fuse/build-libfuse
-fuse-overlayfs: ## passthrough for Debian 12's fuse-overlayfs, in build/fuse-overlayfs/
-	@tools/fuse/build-fuse-overlayfs
+fuse-overlayfs: ## passthrough for Debian 12's fuse-overlayfs, in build/fuse-overlayfs/; SOURCE=DIR builds that, patched
+	@$(if $(SOURCE),tools/fuse/patch-fuse-overlayfs "$(SOURCE)",tools/fuse/build-fuse-overlayfs)
 daemon: ## passthroughfs in build/fuse/
 	@tools/fuse/build
 deb: ## Debian 12's packages in build/deb/: fuse-passthrough-dkms, libfuse3-3, fuse3, passthroughfs, ...
