@@ -24,8 +24,8 @@ check-fixes: ## the fixes for mainline's own passthrough of 6.12, on two kernels
 	@tools/vm/fixes
 check-packages: ## the packages of make deb and make kernel, in guests: apt installs them, they boot, files pass through
 	@tools/vm/packages
-check-daemons: ## Debian 12's FUSE daemons on the stock kernel, and fuse-overlayfs with passthrough
-	@tools/vm/daemons
+check-daemons: ## Debian 12's FUSE daemons on the stock kernel, and fuse-overlayfs with passthrough; SOURCE= as below
+	@tools/vm/daemons $(if $(SOURCE),--source "$(SOURCE)")
 compare: ## what mainline's passthrough of 6.12 lacks: a table, with the command that shows each row on two kernels
 	@tools/vm/compare
 soak: ## the model test for longer: make soak OPS=10000000 LOWER=xfs KERNEL=debug SEED=1, or K=6.12; the fuzzer: FUZZ=1000000
