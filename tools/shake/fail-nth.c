@@ -14,14 +14,10 @@
  * DIRECTORY is on the lower file system.  The caller unmounts it afterwards, so
  * that it must not be busy.  --short: attach, open and write only.  Prints TAP.
  */
-#define _GNU_SOURCE
-#include "io_test.h"
+#include "common.h"
 
-#include <errno.h>
 #include <linux/aio_abi.h>
 #include <linux/capability.h>
-#include <stdarg.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/uio.h>
@@ -29,8 +25,6 @@
 #define LEN	(4 * PAGE)
 /* More than any call has */
 #define MAX_FAULTS	400
-
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
 
 #define ALL_OPS	(FUSE_SERVER_BY_INODE | FUSE_PASSTHROUGH_OP(FUSE_GETXATTR))
 
@@ -66,32 +60,7 @@ struct state {
 	int lower, kept, id;
 };
 
-static unsigned int tests, failures, faults;
-
-static void result(bool ok, const char *name, const char *fmt, ...)
-{
-	va_list ap;
-
-	tests++;
-	failures += !ok;
-	printf("%sok %u - fail-nth: %s", ok ? "" : "not ", tests, name);
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	printf("\n");
-	fflush(stdout);
-}
-
-static void put(const char *path, const char *s)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	if (write(fd, s, strlen(s)) < 0)
-		printf("# %s: %m\n", path);
-	close(fd);
-}
+static unsigned int calls, faults;
 
 /* Let allocations that may sleep fail too, without a message. */
 static bool set_up(void)
@@ -534,13 +503,13 @@ static bool prepare(struct state *s)
 	s->buf = pages(LEN);
 	memset(s->buf, 'b', LEN);
 	if (pipe2(s->pipe, O_NONBLOCK | O_CLOEXEC) || syscall(SYS_io_setup, 1, &s->aio)) {
-		result(false, c->name, ": cannot be set up: %s", strerror(errno));
+		result(false, "fail-nth: %s: cannot be set up: %s", c->name, strerror(errno));
 		return false;
 	}
 	if (c->opcode == FUSE_INIT)
 		return true;
 	if (fuse_server_start(&s->server) || lower_make(&s->server, "f", LEN, 1)) {
-		result(false, c->name, ": no server: %s", strerror(errno));
+		result(false, "fail-nth: %s: no server: %s", c->name, strerror(errno));
 		return false;
 	}
 	s->server.attr_valid = 0;
@@ -569,8 +538,9 @@ static void run(const struct fault_case *c)
 			failed += s.ret < 0;
 		}
 		faults += nth - 1;
-		result(ok && !hit, c->name, ": %u faults, %u of them fail it", nth - 1,
-		       failed);
+		calls++;
+		result(ok && !hit, "fail-nth: %s: %u faults, %u of them fail it", c->name,
+		       nth - 1, failed);
 	}
 	close_fd(&s);
 	syscall(SYS_io_destroy, s.aio);
@@ -600,7 +570,6 @@ int main(int argc, char **argv)
 		if (!brief || !cases[i].rest)
 			run(&cases[i]);
 	/* Some calls allocate nothing, but on average a call has a fault. */
-	result(faults >= tests, "all", ": %u faults", faults);
-	printf("1..%u\n", tests);
-	return failures != 0;
+	result(faults >= calls, "fail-nth: all: %u faults", faults);
+	return plan();
 }

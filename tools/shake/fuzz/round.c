@@ -37,6 +37,7 @@ void configure(uint64_t seed, unsigned int ops)
 
 	memset(c, 0, sizeof(*c));
 	c->seed = seed;
+	random_seed = seed;
 	random_begin(ROLE_ROUND, 0);
 	c->calm = percent(40);
 	c->lower = percent(50) ? LOWER_EXT4 : percent(60) ? LOWER_TMPFS : LOWER_OVERLAYFS;

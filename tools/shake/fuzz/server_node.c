@@ -170,7 +170,7 @@ static void reply_entry(const struct request *rq, const char *name)
 		node_unentry(&e);
 }
 
-static void lookup(const struct request *rq, char *buf)
+static void look_up(const struct request *rq, char *buf)
 {
 	reply_entry(rq, rq->body);
 }
@@ -348,7 +348,7 @@ static void statfs_(const struct request *rq, char *buf)
 }
 
 const answer_fn node_answers[64] = {
-	[FUSE_LOOKUP] = lookup,
+	[FUSE_LOOKUP] = look_up,
 	[FUSE_FORGET] = forget,
 	[FUSE_BATCH_FORGET] = batch_forget,
 	[FUSE_GETATTR] = getattr,

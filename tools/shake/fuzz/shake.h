@@ -21,7 +21,6 @@
  * The files:
  *
  *   main.c         the command line, rounds, leftovers, the verdict
- *   random.c       the choices
  *   lower.c        the lower file system and what an administrator does to it
  *   round.c        the settings of a round, its start, its end
  *   operator.c     what disturbs the round, and the slots
@@ -38,24 +37,12 @@
 #ifndef SHAKE_H
 #define SHAKE_H
 
-#define _GNU_SOURCE
-#include <errno.h>
-#include <fcntl.h>
-#include <stdbool.h>
+#include "../common.h"
+
 #include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/types.h>
-#include <unistd.h>
 
-#include <linux/fuse.h>
-
-#define ARRAY_SIZE(a)	(sizeof(a) / sizeof((a)[0]))
-#define PAGE		4096u
-#define BUF		(512u * 1024)
-#define MAX_FILE	(256u * 1024)
+#define BUF		(512u * KIB)
+#define MAX_FILE	(256u * KIB)
 
 #define CLIENTS		4
 #define THREADS		3
@@ -175,21 +162,8 @@ static inline bool strict(void)
 
 /* Print and count an error. */
 void __attribute__((format(printf, 2, 3))) bad(enum verdict v, const char *fmt, ...);
-int64_t now(void);		/* milliseconds */
-void pause_ms(unsigned int ms);
-/* Write a string to a file, such as one of /proc. Returns 0 or -errno. */
-int put(const char *path, const char *s);
-/* The number at the beginning of a file, or -1 */
-long number_in(const char *path);
 /* Abort the FUSE connection of this round. */
 void abort_connection(void);
-
-/* random.c */
-
-void random_begin(unsigned int role, uint64_t number);
-uint64_t random_bits(void);
-unsigned int rnd(unsigned int n);	/* below n */
-bool percent(unsigned int p);
 
 /* lower.c */
 

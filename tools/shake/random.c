@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Random choices.  Each step of each role has its own sequence. */
-#include "shake.h"
+#include "common.h"
+
+uint64_t random_seed;
 
 static __thread uint64_t state;
 
@@ -16,7 +18,7 @@ uint64_t random_bits(void)
 
 void random_begin(unsigned int role, uint64_t number)
 {
-	state = sh->cfg.seed;
+	state = random_seed;
 	state = random_bits() + role;
 	state = random_bits() + number;
 	random_bits();
