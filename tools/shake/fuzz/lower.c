@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The lower file system: ext4 on a loop device, tmpfs, or overlayfs on that
- * ext4.  A file system that was unmounted lazily is gone when its device is
- * free.
+ * The lower file system: ext4, xfs or btrfs on a loop device, tmpfs, or
+ * overlayfs on that ext4.  A file system that was unmounted lazily is gone when
+ * its device is free.
  */
 #include "shake.h"
 
@@ -12,11 +12,37 @@
 #include <sys/mount.h>
 #include <sys/wait.h>
 
-#define DISK_MIB	48
+/* Of ext4 and xfs, XFS_IOC_GOINGDOWN in the latter's header */
+#define IOC_SHUTDOWN	_IOR('X', 125, uint32_t)
+
+const char *const lower_names[] = {
+	[LOWER_EXT4] = "ext4",
+	[LOWER_XFS] = "xfs",
+	[LOWER_BTRFS] = "btrfs",
+	[LOWER_TMPFS] = "tmpfs",
+	[LOWER_OVERLAYFS] = "overlayfs",
+};
 
 char mnt[64], lower[64], served[80];
 static char base[64];		/* the file system below overlayfs */
-static char disk[80], loop[32];
+
+/* The files are sparse.  mkfs.xfs makes no smaller file system. */
+static struct disk {
+	unsigned int mib;
+	const char *mkfs[8];
+	char file[80], loop[32];
+} disks[NR_DISKS] = {
+	[LOWER_EXT4] = { 48, { "mke2fs", "-q", "-F", "-t", "ext4", "-E",
+		"lazy_itable_init=0,lazy_journal_init=0,nodiscard" } },
+	[LOWER_XFS] = { 300, { "mkfs.xfs", "-q", "-f", "-K" } },
+	[LOWER_BTRFS] = { 128, { "mkfs.btrfs", "-q", "-f", "-K" } },
+};
+
+static struct disk *disk_of(enum lower_kind kind)
+{
+	return kind < NR_DISKS ? &disks[kind] :
+		kind == LOWER_OVERLAYFS ? &disks[LOWER_EXT4] : NULL;
+}
 
 static int run(const char *const argv[])
 {
@@ -35,7 +61,7 @@ static int run(const char *const argv[])
 	return status ? -EIO : 0;
 }
 
-static int loop_attach(void)
+static int loop_attach(struct disk *d)
 {
 	int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 	int nr = ctl < 0 ? -1 : ioctl(ctl, LOOP_CTL_GET_FREE);
@@ -45,9 +71,9 @@ static int loop_attach(void)
 		close(ctl);
 	if (nr < 0)
 		return -errno;
-	snprintf(loop, sizeof(loop), "/dev/loop%d", nr);
-	dev = open(loop, O_RDWR | O_CLOEXEC);
-	file = open(disk, O_RDWR | O_CLOEXEC);
+	snprintf(d->loop, sizeof(d->loop), "/dev/loop%d", nr);
+	dev = open(d->loop, O_RDWR | O_CLOEXEC);
+	file = open(d->file, O_RDWR | O_CLOEXEC);
 	if (dev < 0 || file < 0 || ioctl(dev, LOOP_SET_FD, file))
 		err = -errno;
 	close(dev);
@@ -55,33 +81,69 @@ static int loop_attach(void)
 	return err;
 }
 
-static int make_disk(void)
+static int make_disk(struct disk *d)
 {
-	const char *const mkfs[] = { "mke2fs", "-q", "-F", "-t", "ext4", "-E",
-		"lazy_itable_init=0,lazy_journal_init=0,nodiscard", disk, NULL };
-	int fd = open(disk, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	const char *const modprobe[] = { "modprobe", "-q", "loop", NULL };
+	const char *mkfs[ARRAY_SIZE(d->mkfs) + 1] = {};
+	int fd = open(d->file, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	unsigned int i;
 	int err;
 
-	/* This fails if loop is built in. */
-	run(modprobe);
 	if (fd < 0)
 		return -errno;
-	err = ftruncate(fd, DISK_MIB * 1024l * 1024) ? -errno : 0;
+	err = ftruncate(fd, d->mib * 1024l * 1024) ? -errno : 0;
 	close(fd);
-	return err ?: run(mkfs) ?: loop_attach();
+	for (i = 0; d->mkfs[i]; i++)
+		mkfs[i] = d->mkfs[i];
+	mkfs[i] = d->file;
+	return err ?: run(mkfs) ?: loop_attach(d);
+}
+
+/* Is the file system in the kernel, or a module that can be loaded? */
+static bool known(const char *name)
+{
+	const char *const modprobe[] = { "modprobe", "-q", name, NULL };
+	char line[80];
+	bool found = false;
+	FILE *f;
+
+	run(modprobe);
+	f = fopen("/proc/filesystems", "re");
+	while (f && fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = 0;
+		found = found || !strcmp(strrchr(line, '\t') + 1, name);
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+bool lower_has(enum lower_kind kind)
+{
+	const struct disk *d = disk_of(kind);
+
+	return !d || d->loop[0];
 }
 
 int lower_setup(const char *dir)
 {
+	const char *const modprobe[] = { "modprobe", "-q", "loop", NULL };
+	unsigned int i;
+	int err = 0;
+
 	snprintf(mnt, sizeof(mnt), "%s/mnt", dir);
 	snprintf(lower, sizeof(lower), "%s/lower", dir);
 	snprintf(base, sizeof(base), "%s/base", dir);
-	snprintf(disk, sizeof(disk), "%s/disk", dir);
 	snprintf(served, sizeof(served), "%s/served", lower);
 	if (mkdir(mnt, 0755) || mkdir(lower, 0755) || mkdir(base, 0755))
 		return -errno;
-	return make_disk();
+	/* This fails if loop is built in. */
+	run(modprobe);
+	for (i = 0; !err && i < NR_DISKS; i++) {
+		snprintf(disks[i].file, sizeof(disks[i].file), "%s/%s", dir, lower_names[i]);
+		if (known(lower_names[i]))
+			err = make_disk(&disks[i]);
+	}
+	return err;
 }
 
 /* After umount -l clients work in the directory under the mount. */
@@ -94,12 +156,18 @@ static void clear_mount_point(void)
 
 void lower_cleanup(void)
 {
-	int dev = open(loop, O_RDWR | O_CLOEXEC);
+	unsigned int i;
+	int dev;
 
-	if (dev >= 0 && ioctl(dev, LOOP_CLR_FD, 0))
-		bad(V_UNMOUNT, "%s stays in use: %m", loop);
-	close(dev);
-	unlink(disk);
+	for (i = 0; i < NR_DISKS; i++) {
+		if (!disks[i].loop[0])
+			continue;
+		dev = open(disks[i].loop, O_RDWR | O_CLOEXEC);
+		if (dev >= 0 && ioctl(dev, LOOP_CLR_FD, 0))
+			bad(V_UNMOUNT, "%s stays in use: %m", disks[i].loop);
+		close(dev);
+		unlink(disks[i].file);
+	}
 	rmdir(base);
 	rmdir(lower);
 	clear_mount_point();
@@ -111,7 +179,7 @@ static int mount_overlayfs(void)
 	char path[96], options[320];
 	unsigned int i;
 
-	if (mount(loop, base, "ext4", 0, NULL))
+	if (mount(disks[LOWER_EXT4].loop, base, "ext4", 0, NULL))
 		return -errno;
 	for (i = 0; i < ARRAY_SIZE(names); i++) {
 		snprintf(path, sizeof(path), "%s/%s", base, names[i]);
@@ -130,13 +198,28 @@ int lower_mount(void)
 		return -errno;
 	switch (sh->cfg.lower) {
 	case LOWER_EXT4:
-		return mount(loop, lower, "ext4", 0, NULL) ? -errno : 0;
+	case LOWER_XFS:
+	case LOWER_BTRFS:
+		return mount(disks[sh->cfg.lower].loop, lower, lower_names[sh->cfg.lower], 0, NULL) ?
+			-errno : 0;
 	case LOWER_TMPFS:
 		return mount("tmpfs", lower, "tmpfs", 0, "size=48m") ? -errno : 0;
 	case LOWER_OVERLAYFS:
 		return mount_overlayfs();
 	}
 	return -EINVAL;
+}
+
+int lower_shutdown(void)
+{
+	/* Flags: freeze first, or flush the log first, or neither */
+	uint32_t how = rnd(3);
+	int fd = open(sh->cfg.lower == LOWER_OVERLAYFS ? base : lower,
+		      O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int err = fd < 0 || ioctl(fd, IOC_SHUTDOWN, &how) ? -errno : 0;
+
+	close(fd);
+	return err;
 }
 
 int unmount_wait(const char *path)
@@ -152,7 +235,7 @@ int unmount_wait(const char *path)
 }
 
 /* An exclusive open fails while a file system uses the device, mounted or not. */
-static int device_wait(void)
+static int device_wait(const char *loop)
 {
 	int64_t end = now() + sh->limit;
 	int fd;
@@ -172,8 +255,8 @@ int lower_unmount(bool detached)
 
 	if (!err && sh->cfg.lower == LOWER_OVERLAYFS)
 		err = unmount_wait(base);
-	if (!err && sh->cfg.lower != LOWER_TMPFS)
-		err = device_wait();
+	if (!err && disk_of(sh->cfg.lower))
+		err = device_wait(disk_of(sh->cfg.lower)->loop);
 	return err;
 }
 

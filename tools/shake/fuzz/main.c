@@ -137,8 +137,10 @@ static void summary(void)
 		sh->attached[BY_REQUEST], sh->attached[BY_ID], sh->attached[BY_INODE]);
 	dprintf(1, "# refused %lu by request, %lu by id, %lu by inode; odd files %lu\n",
 		sh->refused[BY_REQUEST], sh->refused[BY_ID], sh->refused[BY_INODE], sh->odd);
-	dprintf(1, "# %lu wrong answers, %lu notifications, %lu freezes, %lu kills\n",
-		sh->wrong, sh->notified, sh->freezes, sh->kills);
+	dprintf(1, "# %lu wrong answers, %lu notifications, %lu kills\n",
+		sh->wrong, sh->notified, sh->kills);
+	dprintf(1, "# %lu freezes, %lu remounts, %lu shutdowns\n", sh->freezes, sh->remounts,
+		sh->shutdowns);
 	dprintf(1, "# of %lu passthrough files seen, %lu compared\n", sh->passed,
 		sh->compared);
 }

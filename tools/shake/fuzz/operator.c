@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What disturbs a round: freezes, dropped caches, killed clients, and its
- * end.  The operator also ends operations that take too long.
+ * What disturbs a round: freezes, remounts, dropped caches, killed clients,
+ * and its end.  The operator also ends operations that take too long.
  */
 #include "shake.h"
 
@@ -34,22 +34,44 @@ void thaw(void)
 	}
 }
 
-/* A child freezes: FIFREEZE may wait for clients that wait for the daemon. */
-static pid_t freeze(void)
+static void freeze(void)
 {
 	unsigned int ms = 1 + rnd(200);
-	pid_t pid = fork();
-	int fd;
+	int fd = open(lower, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	if (pid)
-		return pid;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	fd = open(lower, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd >= 0 && !ioctl(fd, FIFREEZE, 0)) {
 		count(&sh->freezes);
 		pause_ms(ms);
 		ioctl(fd, FITHAW, 0);
 	}
+}
+
+/* For a while with other flags; read-only only where no result is judged */
+static void remount(void)
+{
+	static const unsigned long flags[] = { MS_NOATIME, MS_STRICTATIME, MS_NODIRATIME,
+		MS_SYNCHRONOUS, MS_NOEXEC | MS_NOSUID, MS_RDONLY, MS_RDONLY };
+	const char *path = percent(50) ? mnt : lower;
+	unsigned long one = MS_REMOUNT | (percent(50) ? MS_BIND : 0);
+	unsigned long flag = flags[rnd(ARRAY_SIZE(flags) - (sh->cfg.calm ? 3 : 0))];
+	unsigned int ms = 1 + rnd(200);
+
+	if (mount(NULL, path, NULL, one | flag, NULL))
+		return;
+	count(&sh->remounts);
+	pause_ms(ms);
+	mount(NULL, path, NULL, one, NULL);
+}
+
+/* In a child: these calls may wait for clients that wait for the daemon. */
+static pid_t apart(void (*disturb)(void))
+{
+	pid_t pid = fork();
+
+	if (pid)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	disturb();
 	_exit(0);
 }
 
@@ -91,6 +113,10 @@ static void end(pid_t server, unsigned int *gone)
 	case END_LOWER_READ_ONLY:
 		/* This fails if a file is open for writing. */
 		mount(NULL, lower, NULL, MS_REMOUNT | MS_RDONLY, NULL);
+		break;
+	case END_LOWER_SHUTDOWN:
+		if (!lower_shutdown())
+			count(&sh->shutdowns);
 		break;
 	default:
 		break;
@@ -163,7 +189,7 @@ void operate(pid_t server, unsigned int *gone)
 	unsigned int stage[CLIENTS] = {}, i;
 	unsigned long end_at;
 	uint64_t number = 0;
-	pid_t freezer = 0;
+	pid_t child = 0;
 	bool ended = false;
 
 	random_begin(ROLE_OPERATOR, -1);
@@ -173,10 +199,12 @@ void operate(pid_t server, unsigned int *gone)
 		pause_ms(10 + rnd(20));
 		for (i = 0; i < sh->cfg.clients; i++)
 			watch(&sh->slots[i], &stage[i]);
-		if (freezer && waitpid(freezer, NULL, WNOHANG) == freezer)
-			freezer = 0;
-		if (sh->cfg.freezes && !freezer && !(*gone & 2) && percent(4))
-			freezer = freeze();
+		if (child && waitpid(child, NULL, WNOHANG) == child)
+			child = 0;
+		if (sh->cfg.freezes && !child && !(*gone & 2) && percent(4))
+			child = apart(freeze);
+		if (sh->cfg.remounts && !child && !*gone && percent(4))
+			child = apart(remount);
 		if (percent(4))
 			put("/proc/sys/vm/drop_caches", percent(50) ? "1" : "3");
 		if (!sh->cfg.calm && percent(1))
@@ -186,12 +214,15 @@ void operate(pid_t server, unsigned int *gone)
 			end(server, gone);
 		}
 	}
-	if (freezer) {
-		if (!reap(freezer, sh->limit)) {
-			bad(V_HANG, "a freeze takes too long");
+	if (child) {
+		/* A remount writes back, and the daemon may not answer. */
+		if (!sh->cfg.calm)
 			abort_connection();
-			kill(freezer, SIGKILL);
-			reap(freezer, sh->limit);
+		if (!reap(child, sh->limit)) {
+			bad(V_HANG, "a freeze or remount takes too long");
+			abort_connection();
+			kill(child, SIGKILL);
+			reap(child, sh->limit);
 		}
 		thaw();
 	}

@@ -31,6 +31,14 @@ static uint64_t choose_flags(void)
 	return flags;
 }
 
+static enum lower_kind choose_lower(void)
+{
+	enum lower_kind kind = percent(35) ? LOWER_EXT4 : percent(25) ? LOWER_XFS :
+		percent(25) ? LOWER_BTRFS : percent(60) ? LOWER_TMPFS : LOWER_OVERLAYFS;
+
+	return lower_has(kind) ? kind : LOWER_EXT4;
+}
+
 void configure(uint64_t seed, unsigned int ops)
 {
 	struct config *c = &sh->cfg;
@@ -40,7 +48,7 @@ void configure(uint64_t seed, unsigned int ops)
 	random_seed = seed;
 	random_begin(ROLE_ROUND, 0);
 	c->calm = percent(40);
-	c->lower = percent(50) ? LOWER_EXT4 : percent(60) ? LOWER_TMPFS : LOWER_OVERLAYFS;
+	c->lower = choose_lower();
 	/* Most calm rounds stay calm to the end. */
 	c->ending = percent(c->calm ? 60 : 30) ? END_QUIET : rnd(NR_ENDINGS);
 	c->init_flags = choose_flags();
@@ -56,7 +64,8 @@ void configure(uint64_t seed, unsigned int ops)
 	 * overlayfs takes locks in an order that a freeze of its file system
 	 * does not permit.
 	 */
-	c->freezes = c->lower == LOWER_EXT4 && percent(50);
+	c->freezes = c->lower < NR_DISKS && percent(50);
+	c->remounts = percent(30);
 	c->threads = 1 + rnd(THREADS);
 	c->clones = rnd(DEVICES);
 	/* Only a single client's data can be compared without interference. */
@@ -69,20 +78,20 @@ void configure(uint64_t seed, unsigned int ops)
 
 static void show(const struct config *c)
 {
-	static const char *const lowers[] = { "ext4", "tmpfs", "overlayfs" };
 	static const char *const endings[] = { "quiet", "kill", "abort", "umount -f",
-		"umount -l", "umount -l of the lower", "read-only lower" };
+		"umount -l", "umount -l of the lower", "read-only lower",
+		"shutdown of the lower" };
 	char line[400];
 
 	snprintf(line, sizeof(line),
-		 "round seed %llu: %s, %s%s, ends by %s, %u clients of %u operations, %u threads, %u clones, INIT %#llx depth %u%s%s%s%s%s%s%s",
-		 (unsigned long long)c->seed, lowers[c->lower], c->calm ? "calm" : "not calm",
+		 "round seed %llu: %s, %s%s, ends by %s, %u clients of %u operations, %u threads, %u clones, INIT %#llx depth %u%s%s%s%s%s%s%s%s",
+		 (unsigned long long)c->seed, lower_names[c->lower], c->calm ? "calm" : "not calm",
 		 c->silent ? " and silent" : "", endings[c->ending], c->clients, c->ops,
 		 c->threads, c->clones, (unsigned long long)c->init_flags, c->depth,
 		 c->checked ? ", default_permissions" : "", c->rootless ? ", rootless" : "",
 		 c->own_files ? ", own files" : "", c->map_buffers ? ", mapped buffers" : "",
 		 c->signals ? ", signals" : "", c->no_open ? ", no open" : "",
-		 c->freezes ? ", freezes" : "");
+		 c->freezes ? ", freezes" : "", c->remounts ? ", remounts" : "");
 	dprintf(1, "# %s\n", line);
 	/* Put the line among the kernel's own messages. */
 	snprintf(line, sizeof(line), "fuzz: round seed %llu\n", (unsigned long long)c->seed);

@@ -59,7 +59,15 @@ enum role {
 	NR_ROLES = ROLE_CLIENT + CLIENTS
 };
 
-enum lower_kind { LOWER_EXT4, LOWER_TMPFS, LOWER_OVERLAYFS };
+/* The kinds up to NR_DISKS have a loop device each; overlayfs is on that of ext4. */
+enum lower_kind {
+	LOWER_EXT4,
+	LOWER_XFS,
+	LOWER_BTRFS,
+	NR_DISKS,
+	LOWER_TMPFS = NR_DISKS,
+	LOWER_OVERLAYFS,
+};
 
 /* How a round ends, after its clients have done part of their operations */
 enum ending {
@@ -70,6 +78,7 @@ enum ending {
 	END_LAZY,		/* umount -l */
 	END_LOWER_LAZY,		/* umount -l of the lower file system */
 	END_LOWER_READ_ONLY,
+	END_LOWER_SHUTDOWN,	/* of ext4 and xfs: nothing is written any more */
 	NR_ENDINGS
 };
 
@@ -85,7 +94,7 @@ struct config {
 	bool map_buffers;	/* clients use mappings of the mount as buffers */
 	bool signals;		/* timers interrupt clients */
 	bool no_open, no_opendir;
-	bool freezes;
+	bool freezes, remounts;
 	unsigned int threads, clones, clients;
 	unsigned int depth;	/* max_stack_depth */
 	unsigned int ops;	/* operations of each client */
@@ -134,7 +143,7 @@ struct shared {
 	/* Counts of the whole run */
 	unsigned long ops, requests, rounds;
 	unsigned long attached[NR_BY], refused[NR_BY];
-	unsigned long odd, wrong, notified, opened[2], freezes, kills;
+	unsigned long odd, wrong, notified, opened[2], freezes, remounts, shutdowns, kills;
 	unsigned long passed;	/* calls on a passthrough file */
 	unsigned long compared;
 	unsigned long bad[NR_VERDICTS];
@@ -174,8 +183,13 @@ extern char served[80];		/* lower directory that the daemon serves */
 /* Once for each run.  Returns 0 or -errno. */
 int lower_setup(const char *dir);
 void lower_cleanup(void);
+/* Can the kernel and this system make such a file system? */
+bool lower_has(enum lower_kind kind);
+extern const char *const lower_names[];
 /* Once for each round.  Returns 0 or -errno. */
 int lower_mount(void);
+/* Returns 0, or -errno if the file system cannot be shut down. */
+int lower_shutdown(void);
 /* Returns 0, or -errno if the file system stays busy. */
 int lower_unmount(bool detached);
 int lower_fill(void);
