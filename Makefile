@@ -14,8 +14,8 @@ kernels := $(or $(K),$(sort $(patsubst patches/linux-%/,%,$(dir $(wildcard patch
 
 run: ## the main job: V9's benchmark in a Debian guest, on three mounts (build/run/results.json)
 	@tools/bench/demo
-check: ## every test of every kernel, or of K=6.1, with the minutes of each job; T=name for one
-	@tools/vm/check $(if $(T),--only "$(T)")
+check: ## every test of every kernel, or of K=6.1, with the minutes of each job; T=name for one; KERNEL=debug: with KASAN on 6.12 too
+	@tools/vm/check $(if $(T),--only "$(T)") $(if $(KERNEL),--kernel "$(KERNEL)")
 check-quick: ## the kselftests on the stock kernel only
 	@tools/vm/check --quick $(if $(T),--only "$(T)")
 check-lower: ## the kselftests on xfs, btrfs, tmpfs and overlayfs as lower file systems, on the stock kernel
