@@ -28,7 +28,7 @@ check-daemons: ## Debian 12's FUSE daemons on the stock kernel, and fuse-overlay
 	@tools/vm/daemons $(if $(SOURCE),--source "$(SOURCE)")
 compare: ## what mainline's passthrough of 6.12 lacks: a table, with the command that shows each row on two kernels
 	@tools/vm/compare
-soak: ## the model test for longer: make soak OPS=10000000 LOWER=xfs KERNEL=debug SEED=1, or K=6.12; the fuzzer: FUZZ=1000000; SHAKE=death, or races, disk, load, oom, unload, freeze
+soak: ## the model test for longer: make soak OPS=10000000 LOWER=xfs KERNEL=debug SEED=1, or K=6.12; the fuzzer: FUZZ=1000000; SHAKE=death, or races, disk, load, oom, unload, freeze; data races: KERNEL=kcsan
 	@tools/vm/soak $(if $(OPS),--ops "$(OPS)") $(if $(FUZZ),--fuzz "$(FUZZ)") $(if $(SHAKE),--shake "$(SHAKE)") \
 		$(if $(LOWER),--lower "$(LOWER)") $(if $(KERNEL),--kernel "$(KERNEL)") $(if $(SEED),--seed "$(SEED)")
 shell: ## an interactive guest with everything in place
