@@ -110,6 +110,14 @@ bool fuse_passthrough_get_acl(struct inode *inode, int type,
 	return true;
 }
 
+static int drop_sgid(const struct path *path, struct inode **delegated)
+{
+	struct mnt_idmap *idmap = fuse_lower_idmap(path);
+	struct iattr attr = { .ia_valid = ATTR_KILL_SGID };
+
+	return notify_change(idmap, path->dentry, &attr, delegated);
+}
+
 /* With the client's credentials: may the client keep setgid? */
 static bool keeps_sgid(const struct path *path)
 {
@@ -132,7 +140,7 @@ static int set_locked(const struct fuse_lower_path *lp, struct posix_acl *acl,
 	if (!inode_owner_or_capable(idmap, lower) ||
 	    IS_IMMUTABLE(lower) || IS_APPEND(lower))
 		return -EPERM;
-	/* The lower file system drops setgid if, and only if, it sets the ACL. */
+	/* A local file system drops setgid when it sets the ACL. */
 	if (acl && type == ACL_TYPE_ACCESS && !keeps_sgid(&lp->path)) {
 		cred = fuse_lower_creds_outside(lp->creds);
 		if (IS_ERR(cred))
@@ -147,6 +155,9 @@ static int set_locked(const struct fuse_lower_path *lp, struct posix_acl *acl,
 		err = fuse_lower_set_acl(&lp->path, type, acl);
 	if (!err)
 		fsnotify_xattr(lp->path.dentry);
+	/* NFS leaves the decision to its server, which may know the caller as root. */
+	if (!err && cred && (lower->i_mode & S_ISGID))
+		err = drop_sgid(&lp->path, delegated);
 	fuse_lower_revert(old);
 	put_cred(cred);
 	return err;
