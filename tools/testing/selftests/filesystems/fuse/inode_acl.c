@@ -12,31 +12,43 @@
 
 #define OPS	(OP(GETATTR) | OPS_XATTR)
 
+static bool serve(struct fuse_server *s)
+{
+	s->xattrs = true;
+	if (serve_inodes(s))
+		return false;
+	s->how = OPEN_CACHED;
+	s->new_ops = OPS;
+	return pair_make(s, 0644, USER, GROUP) && !lookup(s, "f") &&
+		!s->inode_error && inodes_attached(s) == 2;
+}
+
 FIXTURE(inode_acl) {
 	struct fuse_server s;
 };
 
-FIXTURE_VARIANT(inode_acl) { bool posix_acl; };
-FIXTURE_VARIANT_ADD(inode_acl, plain) { .posix_acl = false };
-FIXTURE_VARIANT_ADD(inode_acl, posix_acl) { .posix_acl = true };
-
 FIXTURE_SETUP(inode_acl)
 {
-	struct fuse_server *s = &self->s;
-
-	s->xattrs = true;
-	if (variant->posix_acl)
-		s->init = init_acl;
-	ASSERT_EQ(0, serve_inodes(s));
-	s->how = OPEN_CACHED;
-	ASSERT_TRUE(pair_make(s, 0644, USER, GROUP));
-	s->new_ops = OPS;
-	ASSERT_EQ(0, lookup(s, "f"));
-	ASSERT_EQ(0, s->inode_error);
-	ASSERT_EQ(2, inodes_attached(s));
+	self->s.init = init_acl;
+	ASSERT_TRUE(serve(&self->s));
 }
 
 FIXTURE_TEARDOWN(inode_acl)
+{
+	fuse_server_stop(&self->s);
+}
+
+/* A connection without FUSE_POSIX_ACL */
+FIXTURE(inode_acl_off) {
+	struct fuse_server s;
+};
+
+FIXTURE_SETUP(inode_acl_off)
+{
+	ASSERT_TRUE(serve(&self->s));
+}
+
+FIXTURE_TEARDOWN(inode_acl_off)
 {
 	fuse_server_stop(&self->s);
 }
@@ -48,10 +60,25 @@ static unsigned long asked(struct fuse_server *s)
 		fuse_server_count(s, FUSE_REMOVEXATTR);
 }
 
+/* The server handles ACLs, because nothing else checks who owns the file. */
+TEST_F_TIMEOUT(inode_acl_off, servers_acls, IO_TIMEOUT)
+{
+	struct fuse_server *s = &self->s;
+	char acl[64];
+
+	if (set_acl(lower_path(s, "peer")) == EOPNOTSUPP)
+		SKIP(return, "has no ACLs");
+	set_acl(fuse_path(s, "f"));
+	EXPECT_EQ(1, fuse_server_count(s, FUSE_SETXATTR));
+	getxattr(fuse_path(s, "f"), ACL, acl, sizeof(acl));
+	EXPECT_EQ(1, fuse_server_count(s, FUSE_GETXATTR));
+	removexattr(fuse_path(s, "f"), ACL);
+	EXPECT_EQ(1, fuse_server_count(s, FUSE_REMOVEXATTR));
+}
+
 /*
- * Without FUSE_POSIX_ACL the server handles ACLs, because nothing else checks
- * who owns the file.  With it the kernel sets ACLs of the lower file, for
- * clients that may do so on the lower file system, and drops setgid as there.
+ * The kernel sets ACLs of the lower file, for clients that may do so on the
+ * lower file system, and drops setgid as there.
  */
 TEST_F_TIMEOUT(inode_acl, as_on_the_lower_file_system, IO_TIMEOUT)
 {
@@ -65,15 +92,6 @@ TEST_F_TIMEOUT(inode_acl, as_on_the_lower_file_system, IO_TIMEOUT)
 	peer = set_acl(lower_path(s, "peer"));
 	if (peer == EOPNOTSUPP)
 		SKIP(return, "has no ACLs");
-	if (!variant->posix_acl) {
-		set_acl(fuse_path(s, "f"));
-		EXPECT_EQ(1, fuse_server_count(s, FUSE_SETXATTR));
-		getxattr(fuse_path(s, "f"), ACL, acl, sizeof(acl));
-		EXPECT_EQ(1, fuse_server_count(s, FUSE_GETXATTR));
-		removexattr(fuse_path(s, "f"), ACL);
-		EXPECT_EQ(1, fuse_server_count(s, FUSE_REMOVEXATTR));
-		return;
-	}
 	for (client = 0; client < CLIENTS; client++) {
 		for (i = 0; i < ARRAY_SIZE(modes); i++) {
 			removexattr(lower_path(s, "f"), ACL);
@@ -111,8 +129,6 @@ TEST_F_TIMEOUT(inode_acl, servers_group, IO_TIMEOUT)
 	unsigned int i;
 	int fd;
 
-	if (!variant->posix_acl)
-		return;
 	if (set_acl(lower_path(s, "peer")) == EOPNOTSUPP)
 		SKIP(return, "has no ACLs");
 	ASSERT_EQ(0, inode_detach(s, "f"));
@@ -168,8 +184,6 @@ TEST_F_TIMEOUT(inode_acl, refused, IO_TIMEOUT)
 	int f, peer, fd;
 	struct stat st;
 
-	if (!variant->posix_acl)
-		return;
 	ASSERT_TRUE(pair_make(s, 02755, USER, GROUP));
 	client_become(OWNER);
 	peer = set_long_acl(lower_path(s, "peer"));
@@ -215,9 +229,6 @@ TEST_F_TIMEOUT(inode_acl, races_with_chown, IO_TIMEOUT)
 	char acl[64];
 	int what, i;
 
-	/* Without FUSE_POSIX_ACL the server handles ACLs. */
-	if (!variant->posix_acl)
-		return;
 	if (set_acl(lower_path(s, "peer")) == EOPNOTSUPP)
 		SKIP(return, "has no ACLs");
 	for (what = 0; what < 2; what++) {
