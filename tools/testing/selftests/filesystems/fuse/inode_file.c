@@ -308,17 +308,21 @@ FIXTURE_TEARDOWN(inode_seek)
 /* Each kind of open; one more by backing id passes through mappings only. */
 #define ONLY_MAPS	(OPEN_BY_INODE + 1)
 
+/* The server sees each open but the one by inode. */
 static int open_kind(struct fuse_server *s, int kind)
 {
+	bool by_inode = kind == OPEN_BY_INODE;
+	unsigned long n;
 	int fd;
 
-	if (kind == OPEN_BY_INODE &&
-	    (inode_detach(s, "f") || inode_attach(s, "f", OP(GETATTR) | OP(OPEN))))
+	if (inode_detach(s, "f") ||
+	    inode_attach(s, "f", OP(GETATTR) | (by_inode ? OP(OPEN) : 0)))
 		return -1;
+	n = fuse_server_count(s, FUSE_OPEN);
 	s->open_flags = kind == ONLY_MAPS ? FOPEN_DIRECT_IO : 0;
 	fd = fs_open(s, kind == ONLY_MAPS ? OPEN_BACKING_ID : kind, "f", O_RDWR);
 	s->open_flags = 0;
-	return fd;
+	return fuse_server_count(s, FUSE_OPEN) == n + !by_inode ? fd : -1;
 }
 
 /*
