@@ -222,7 +222,7 @@ TEST_F_TIMEOUT(freeze, splices_of_one_pipe, IO_TIMEOUT)
 	struct one_io write_io = { .buf = self->buf }, top = { .fd = self->top };
 	struct one_io pass = { .fd = self->fd }, low = { .off = 4 * PAGE };
 	struct blocker b[4];
-	int p[2], i;
+	int p[2];
 
 	FREEZE_OR_SKIP(self);
 	thaw_lower(self);
@@ -244,12 +244,14 @@ TEST_F_TIMEOUT(freeze, splices_of_one_pipe, IO_TIMEOUT)
 	EXPECT_FALSE(blocker_done(&b[2]));
 
 	fuse_server_die(&self->s);
-	for (i = 0; i < 4; i++)
-		blocker_join(&b[i]);
+	blocker_join(&b[2]);
+	blocker_join(&b[3]);
+	thaw_lower(self);
+	blocker_join(&b[0]);
+	blocker_join(&b[1]);
 	EXPECT_EQ(PAGE, pass.ret);
 	EXPECT_EQ(PAGE, low.ret);
 	EXPECT_EQ(0, top.ret);
-	thaw_lower(self);
 	self->io = 1;
 	close(write_io.fd);
 	close(low.fd);
@@ -441,12 +443,14 @@ static bool is_changed(struct fuse_server *s, enum change what)
 
 /* Have the server thread wait, with a change unanswered, while this is set. */
 static bool held;
+static pid_t server_tid;
 
 static bool hold_change(struct fuse_server *s, const struct fuse_in_header *in)
 {
 	bool change = in->opcode == FUSE_SETATTR || in->opcode == FUSE_SETXATTR ||
 		in->opcode == FUSE_REMOVEXATTR;
 
+	server_tid = gettid();
 	while (change && __atomic_load_n(&held, __ATOMIC_ACQUIRE))
 		sched_yield();
 	return false;
@@ -463,6 +467,7 @@ TEST_F_TIMEOUT(freeze, changes_ask, IO_TIMEOUT)
 	struct one_change c = { .path = fuse_path(s, "f") };
 	struct blocker b;
 	unsigned long n;
+	int refrozen;
 
 	close(self->fd);
 	self->fd = -1;
@@ -477,9 +482,10 @@ TEST_F_TIMEOUT(freeze, changes_ask, IO_TIMEOUT)
 			TH_LOG("change %d", c.what);
 		fuse_server_wait(s, asks[c.what], n + 1);
 		thaw_lower(self);
-		ASSERT_EQ(0, freeze_lower(self));
+		refrozen = freeze_lower(self);
 		__atomic_store_n(&held, false, __ATOMIC_RELEASE);
-		EXPECT_TRUE(falls_asleep(b.tid));
+		ASSERT_EQ(0, refrozen);
+		EXPECT_TRUE(falls_asleep(server_tid));
 		EXPECT_FALSE(blocker_done(&b));
 		thaw_lower(self);
 		blocker_join(&b);
