@@ -82,19 +82,3 @@ int put(const char *path, const char *s)
 	close(fd);
 	return err;
 }
-
-long number_in(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char text[32];
-	ssize_t n;
-
-	if (fd < 0)
-		return -1;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n <= 0)
-		return -1;
-	text[n] = 0;
-	return atol(text);
-}

@@ -45,7 +45,5 @@ int64_t now(void);		/* milliseconds */
 void pause_ms(unsigned int ms);
 /* Write a string to a file, such as one of /proc. Returns 0 or -errno. */
 int put(const char *path, const char *s);
-/* The number at the beginning of a file, or -1 */
-long number_in(const char *path);
 
 #endif /* SHAKE_COMMON_H */

@@ -14,19 +14,7 @@
 #include <sys/resource.h>
 #include <sys/sysmacros.h>
 
-static long available_kib(void)
-{
-	char line[128];
-	long kib = 0;
-	FILE *f = fopen("/proc/meminfo", "r");
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %ld kB", &kib) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return kib;
-}
+#define AVAILABLE	"MemAvailable: %ld kB"
 
 int main(int argc, char **argv)
 {
@@ -50,7 +38,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "many: %s: %m\n", argv[1]);
 		return 1;
 	}
-	before = available_kib();
+	before = number_in("/proc/meminfo", AVAILABLE);
 	for (i = 0; i < n; i++) {
 		snprintf(path, sizeof(path), "%s/%u", argv[1], i);
 		fd[i] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -60,10 +48,11 @@ int main(int argc, char **argv)
 			return 1;
 		}
 	}
-	printf("%u files open, %ld bytes each\n", n, (before - available_kib()) * 1024 / n);
+	printf("%u files open, %ld bytes each\n", n,
+	       (before - number_in("/proc/meminfo", AVAILABLE)) * 1024 / n);
 	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/passthrough", minor(st.st_dev));
-	if (number_in(path) != n) {
-		fprintf(stderr, "many: %ld files pass through\n", number_in(path));
+	if (number_in(path, "%ld") != n) {
+		fprintf(stderr, "many: %ld files pass through\n", number_in(path, "%ld"));
 		return 1;
 	}
 	if (kills && kill(atoi(argv[0]), SIGKILL)) {

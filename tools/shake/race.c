@@ -89,7 +89,7 @@ static bool none_left(const struct race *r, const char *what)
 	char path[80];
 
 	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/%s", r->conn, what);
-	while (number_in(path) > 0) {
+	while (number_in(path, "%ld") > 0) {
 		if (now() > end)
 			return false;
 		pause_ms(1);

@@ -93,7 +93,7 @@ static void look(struct left *left)
 	struct dirent *e;
 
 	memset(left, 0, sizeof(*left));
-	left->files = number_in("/proc/sys/fs/file-nr");
+	left->files = number_in("/proc/sys/fs/file-nr", "%ld");
 	while (proc && (e = readdir(proc)))
 		if (e->d_name[0] >= '0' && e->d_name[0] <= '9')
 			left->threads += threads_of(e->d_name);
@@ -280,7 +280,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	look(&before);
-	lease = number_in(LEASE_BREAK_TIME);
+	lease = number_in(LEASE_BREAK_TIME, "%ld");
 	put(LEASE_BREAK_TIME, "1");
 	rounds(seed, operations, seconds ? now() + seconds * 1000 : INT64_MAX);
 	lower_cleanup();

@@ -162,9 +162,9 @@ static void files_gone(void)
 	char path[80];
 
 	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%d/passthrough", sh->conn);
-	while (number_in(path) > 0) {
+	while (number_in(path, "%ld") > 0) {
 		if (now() > end) {
-			bad(V_UNMOUNT, "%ld passthrough files are left", number_in(path));
+			bad(V_UNMOUNT, "%ld passthrough files are left", number_in(path, "%ld"));
 			return;
 		}
 		pause_ms(5);

@@ -312,20 +312,6 @@ static int many(int otherwise)
 	return e && atoi(e) < otherwise ? atoi(e) : otherwise;
 }
 
-static long slab_kib(void)
-{
-	char line[128];
-	long kib = 0;
-	FILE *f = fopen("/proc/meminfo", "r");
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "Slab: %ld kB", &kib) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return kib;
-}
-
 static int open_files(const char *dir, int *fd)
 {
 	struct rlimit lim = { 2 * FILES, 2 * FILES };
@@ -355,12 +341,12 @@ TEST_F_TIMEOUT(id_lifetime, million, 3 * IO_TIMEOUT)
 	ASSERT_NE(NULL, id);
 	memset(id, 0, n * sizeof(*id));
 	ASSERT_EQ(0, open_files(self->fs.dir, fd));
-	before = slab_kib();
+	before = number_in("/proc/meminfo", "Slab: %ld kB");
 	for (i = 0; i < n; i++) {
 		id[i] = id_open(self->s.dev, fd[i % FILES]);
 		ASSERT_LT(0, id[i]) TH_LOG("after %d", i);
 	}
-	bytes = (slab_kib() - before) * 1024;
+	bytes = (number_in("/proc/meminfo", "Slab: %ld kB") - before) * 1024;
 	TH_LOG("%d ids, %ld bytes of slab each", n, bytes / n);
 	for (i = 0; i < FILES; i++)
 		close(fd[i]);

@@ -180,16 +180,7 @@ static bool find_number(struct fuse_server *s, const struct fuse_in_header *in)
 /* Kernel memory of the cgroup, in bytes */
 static long cgroup_slab(void)
 {
-	FILE *f = fopen(CGROUP "/fuse-test/memory.stat", "r");
-	char line[128];
-	long n = -1;
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "slab_unreclaimable %ld", &n) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return n;
+	return number_in(CGROUP "/fuse-test/memory.stat", "slab_unreclaimable %ld");
 }
 
 /* Attach to all of them in the cgroup. */

@@ -276,6 +276,20 @@ bool write_file(const char *path, const char *text)
 	return ok;
 }
 
+long number_in(const char *path, const char *format)
+{
+	FILE *f = fopen(path, "r");
+	char line[128];
+	long n = -1;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, format, &n) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return n;
+}
+
 int child_status(pid_t pid)
 {
 	int status;

@@ -92,6 +92,8 @@ int set_mprotect_exec(bool may);
 
 /* Write a text to an existing file. */
 bool write_file(const char *path, const char *text);
+/* The number in the first line that fits @format, which has a %ld; -1 if none does */
+long number_in(const char *path, const char *format);
 
 /* Wait for a child.  Returns its exit status, or -1 if a signal killed it. */
 int child_status(pid_t pid);
